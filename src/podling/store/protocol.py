@@ -1,0 +1,117 @@
+"""The revisioned key-value store below the API server: etcd's model in five operations.
+
+Keys are "/registry/<group or core>/<resource>/<namespace>/<name>" (no namespace part for cluster-scoped objects). Values are
+the stored JSON bytes of the object WITHOUT metadata.resourceVersion being trusted: the store's revision is the truth and
+the API server splices it in. Revisions are positive integers, one sequence for the whole store, growing by one a write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class StoreError(Exception):
+    pass
+
+
+class KeyExists(StoreError):
+    """create() on a key that exists."""
+
+
+class KeyNotFound(StoreError):
+    """update() or delete() on a key that does not exist."""
+
+
+class Conflict(StoreError):
+    """The guard did not match; `current` is what is there."""
+
+    def __init__(self, current: Entry) -> None:
+        super().__init__(f"revision of {current.key} is {current.revision}")
+        self.current = current
+
+
+class Compacted(StoreError):
+    """The revision asked for is older than the history kept (HTTP 410 Gone, reason Expired)."""
+
+    def __init__(self, requested: int, oldest: int) -> None:
+        super().__init__(f"revision {requested} is compacted; the oldest kept is {oldest}")
+        self.requested = requested
+        self.oldest = oldest
+
+
+class FutureRevision(StoreError):
+    """The revision asked for has not been reached yet (HTTP 504 Timeout, "Too large resource version")."""
+
+
+class Entry(Struct, frozen=True):
+    key: str
+    value: bytes
+    revision: int
+    """Of the last write to the key."""
+
+
+class Page(Struct, frozen=True):
+    entries: Sequence[Entry]
+    revision: int
+    """The revision at which the whole list is true."""
+    next_key: str
+    """Where the next page starts ("" at the end)."""
+    remaining: int
+    """How many entries follow this page."""
+
+
+class EventType(StrEnum):
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    BOOKMARK = "BOOKMARK"
+
+
+class Event(Struct, frozen=True):
+    """One write. For DELETED `value` is the last value; `previous` is the value before a MODIFIED or DELETED.
+
+    A BOOKMARK carries only the revision (key "" and value b""): everything up to it has been delivered.
+    """
+
+    type: EventType
+    key: str
+    value: bytes
+    revision: int
+    previous: bytes | None = None
+
+
+class Store(Protocol):
+    @property
+    def revision(self) -> int:
+        """The newest acknowledged revision."""
+
+    async def create(self, key: str, value: bytes) -> int:
+        """Raises KeyExists. Returns the new revision, durable."""
+
+    async def update(self, key: str, value: bytes, *, expected: int) -> int:
+        """Writes if the key's revision is `expected`, else Conflict; KeyNotFound. Returns the new revision, durable."""
+
+    async def delete(self, key: str, *, expected: int) -> Entry:
+        """Deletes if the revision matches. Returns the last value with the revision of the deletion."""
+
+    def get(self, key: str) -> Entry | None:
+        """The newest acknowledged value, from memory."""
+
+    async def list(self, prefix: str, *, start: str = "", limit: int = 0, revision: int = 0) -> Page:
+        """Entries whose key has the prefix, in key order, from `start` on; at `revision` (0: newest).
+
+        Raises Compacted or FutureRevision."""
+
+    def watch(self, prefix: str, *, since: int, bookmarks: bool = False) -> AsyncIterator[Event]:
+        """Every event with a revision > since, in order; then live, until the consumer closes it.
+
+        Raises Compacted at the first step (and later, if the consumer falls behind compaction)."""
+
+    async def wait(self, revision: int) -> None:
+        """Returns when `revision` has been reached."""
+
+    async def close(self) -> None: ...
