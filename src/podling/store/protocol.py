@@ -1,17 +1,22 @@
 """The revisioned key-value store below the API server: etcd's model in five operations.
 
-Keys are "/registry/<group or core>/<resource>/<namespace>/<name>" (no namespace part for cluster-scoped objects). Values are
-the stored JSON bytes of the object WITHOUT metadata.resourceVersion being trusted: the store's revision is the truth and
-the API server splices it in. Revisions are positive integers, one sequence for the whole store, growing by one a write.
+Keys are "/registry/<group or core>/<resource>/<namespace>/<name>" (no namespace part for cluster-scoped objects).
+Revisions are positive integers, one sequence for the whole store, growing by one a write. A write passes a function
+that makes the value from its revision: it is called once, synchronously, when the write takes its place in the
+sequence, so the stored bytes carry their own metadata.resourceVersion and are served as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
 from msgspec import Struct
+
+
+Encode = Callable[[int], bytes]
+"""From the revision that a write got to the bytes to store."""
 
 
 class StoreError(Exception):
@@ -72,7 +77,7 @@ class EventType(StrEnum):
 
 
 class Event(Struct, frozen=True):
-    """One write. For DELETED `value` is the last value; `previous` is the value before a MODIFIED or DELETED.
+    """One write. For DELETED `value` is the last value, made by delete(); `previous` is the value before a MODIFIED or DELETED.
 
     A BOOKMARK carries only the revision (key "" and value b""): everything up to it has been delivered.
     """
@@ -89,14 +94,14 @@ class Store(Protocol):
     def revision(self) -> int:
         """The newest acknowledged revision."""
 
-    async def create(self, key: str, value: bytes) -> int:
+    async def create(self, key: str, encode: Encode) -> int:
         """Raises KeyExists. Returns the new revision, durable."""
 
-    async def update(self, key: str, value: bytes, *, expected: int) -> int:
+    async def update(self, key: str, encode: Encode, *, expected: int) -> int:
         """Writes if the key's revision is `expected`, else Conflict; KeyNotFound. Returns the new revision, durable."""
 
-    async def delete(self, key: str, *, expected: int) -> Entry:
-        """Deletes if the revision matches. Returns the last value with the revision of the deletion."""
+    async def delete(self, key: str, encode: Encode, *, expected: int) -> Entry:
+        """Deletes if the revision matches. `encode` gives the last value, as the DELETED event shows it."""
 
     def get(self, key: str) -> Entry | None:
         """The newest acknowledged value, from memory."""
