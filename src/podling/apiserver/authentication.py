@@ -1,0 +1,159 @@
+"""Who makes a request: client certificates, bearer tokens, the unix socket, impersonation."""
+
+from __future__ import annotations
+
+import csv
+import hmac
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import msgspec
+from multidict import CIMultiDictProxy
+
+from podling.api import status
+from podling.api.core.v1 import Node, Pod, Secret, ServiceAccount
+from podling.apiserver.authorization import Attributes, authorize, denial
+from podling.apiserver.pki import write_private
+from podling.apiserver.tokens import Binding, Claims, InvalidToken, TokenIssuer
+from podling.apiserver.user import (
+    ALL_AUTHENTICATED,
+    ALL_UNAUTHENTICATED,
+    ANONYMOUS,
+    MASTERS,
+    User,
+    authenticated,
+    service_account_groups,
+    service_account_name,
+)
+
+T = TypeVar("T", bound=msgspec.Struct)
+Lookup = Callable[[type[Any], str, str], Any]
+"""From type, namespace and name to the stored object, or None."""
+
+_SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
+
+
+class Authenticator:
+    """Tells users by their credentials.
+
+    lookup: reads stored objects, to see whether what a token is bound to still exists.
+    """
+
+    def __init__(self, *, tokens: TokenIssuer, static: dict[str, User], lookup: Lookup) -> None:
+        self.tokens = tokens
+        self._static = static
+        self._lookup = lookup
+
+    def by_certificate(self, subject: tuple[tuple[tuple[str, str], ...], ...]) -> User | None:
+        """The user of a verified client certificate, from its subject as the ssl module gives it: CN and every O."""
+        attributes = [pair for relative in subject for pair in relative]
+        names = [value for key, value in attributes if key == "commonName"]
+        if not names:
+            return None
+        return authenticated(names[0], tuple(value for key, value in attributes if key == "organizationName"))
+
+    def by_token(self, token: str, audience: str = "") -> User | None:
+        """The user of a bearer token, or None. audience: for whom the token must be good (default: this server)."""
+        for known, user in self._static.items():
+            if hmac.compare_digest(known.encode(), token.encode()):
+                return user
+        try:
+            claims = self.tokens.verify(token)
+        except InvalidToken:
+            return None
+        if (audience or self.tokens.issuer) not in claims.aud or not self._bound(claims.binding):
+            return None
+        return _service_account(claims)
+
+    def _bound(self, binding: Binding) -> bool:
+        """Whether everything that the token is bound to exists, by name and UID."""
+        bound = [(ServiceAccount, binding.namespace, binding.serviceaccount)]
+        if binding.pod:
+            bound.append((Pod, binding.namespace, binding.pod))  # type: ignore[arg-type]
+        if binding.secret:
+            bound.append((Secret, binding.namespace, binding.secret))  # type: ignore[arg-type]
+        if binding.node and not binding.pod:
+            bound.append((Node, "", binding.node))  # type: ignore[arg-type]
+        for kind, namespace, reference in bound:
+            found = self._lookup(kind, namespace, reference.name)
+            if found is None or found.metadata.uid != reference.uid:
+                return False
+        return True
+
+
+def _service_account(claims: Claims) -> User:
+    binding = claims.binding
+    extra = {"authentication.kubernetes.io/credential-id": [f"JTI={claims.jti}"]} if claims.jti else {}
+    if binding.pod:
+        extra["authentication.kubernetes.io/pod-name"] = [binding.pod.name]
+        extra["authentication.kubernetes.io/pod-uid"] = [binding.pod.uid]
+    if binding.node:
+        extra["authentication.kubernetes.io/node-name"] = [binding.node.name]
+        extra["authentication.kubernetes.io/node-uid"] = [binding.node.uid]
+    return User(
+        name=service_account_name(binding.namespace, binding.serviceaccount.name),
+        uid=binding.serviceaccount.uid,
+        groups=service_account_groups(binding.namespace),
+        extra=extra,
+        audiences=tuple(claims.aud),
+    )
+
+
+def impersonated(user: User, headers: CIMultiDictProxy[str]) -> User:
+    """Who `user` acts as, by the Impersonate-* headers (the user themself without such).
+
+    Raises ApiError: 403 where the user may not, 500 for groups without a user, as upstream."""
+    name = headers.get("Impersonate-User", "")
+    groups = tuple(headers.getall("Impersonate-Group", ()))
+    uid = headers.get("Impersonate-Uid", "")
+    extra: dict[str, list[str]] = {}
+    for key, value in headers.items():
+        if key.lower().startswith("impersonate-extra-"):
+            extra.setdefault(unquote(key[len("impersonate-extra-") :]).lower(), []).append(value)
+    if not name:
+        if groups or uid or extra:
+            raise status.internal("requested groups, uid or extra without impersonating a user")
+        return user
+    wanted: list[tuple[str, str, str]] = []
+    account = name.removeprefix(_SERVICE_ACCOUNT_PREFIX).split(":") if name.startswith(_SERVICE_ACCOUNT_PREFIX) else []
+    if len(account) == 2:
+        wanted.append(("serviceaccounts", account[0], account[1]))
+    else:
+        wanted.append(("users", "", name))
+    wanted += [("groups", "", group) for group in groups]
+    for resource, namespace, target in wanted:
+        attributes = Attributes(verb="impersonate", resource=resource, namespace=namespace, name=target)
+        if not authorize(user, attributes).allowed:
+            raise status.forbidden("", resource, target, denial(user, attributes))
+    if not groups and len(account) == 2:
+        groups = service_account_groups(account[0])
+    if name == ANONYMOUS.name:
+        groups = groups or (ALL_UNAUTHENTICATED,)
+    elif ALL_AUTHENTICATED not in groups and ALL_UNAUTHENTICATED not in groups:
+        groups = (*groups, ALL_AUTHENTICATED)
+    return User(name, uid, groups, extra)
+
+
+def load_static_tokens(path: Path) -> dict[str, User]:
+    """Reads upstream's token file: lines of `token,user,uid,"group1,group2"`. Blocking.
+
+    Raises OSError; ValueError for a line with fewer than three columns."""
+    users: dict[str, User] = {}
+    with path.open(newline="") as file:
+        for number, row in enumerate(csv.reader(file), 1):
+            if not row:
+                continue
+            if len(row) < 3 or not row[0] or not row[1]:
+                raise ValueError(f"{path}:{number}: token, user and uid expected")
+            groups = tuple(group.strip() for group in row[3].split(",") if group.strip()) if len(row) > 3 else ()
+            users[row[0]] = authenticated(row[1], groups, uid=row[2])
+    return users
+
+
+def ensure_admin_token(path: Path) -> None:
+    """Writes a token file with one random administrator's token where there is none. Blocking."""
+    if not path.exists():
+        write_private(path, f'{secrets.token_urlsafe(32)},kubernetes-admin,,"{MASTERS}"\n'.encode())

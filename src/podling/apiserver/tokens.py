@@ -1,0 +1,110 @@
+"""Service-account tokens: signing and verifying JSON web tokens with the cluster's service-account key (ES256).
+
+Claims are those of upstream's bound tokens: sub, aud, iss, exp, iat, nbf, jti and "kubernetes.io" with namespace,
+serviceaccount, and the pod, node or secret that the token is bound to.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import jwt
+import msgspec
+from msgspec import Struct, field
+
+_CACHED = 1024
+
+
+class Reference(Struct, frozen=True, omit_defaults=True):
+    name: str = ""
+    uid: str = ""
+
+
+class Binding(Struct, frozen=True, omit_defaults=True):
+    """The claim "kubernetes.io"."""
+
+    namespace: str = ""
+    serviceaccount: Reference = Reference()
+    pod: Reference | None = None
+    secret: Reference | None = None
+    node: Reference | None = None
+
+
+class Claims(Struct, frozen=True):
+    sub: str
+    exp: int
+    iat: int
+    iss: str
+    binding: Binding = field(name="kubernetes.io")
+    aud: list[str] = []
+    nbf: int = 0
+    jti: str = ""
+
+
+class InvalidToken(Exception):
+    """Not a token of ours, or no longer good."""
+
+
+class TokenIssuer:
+    """Signs tokens as `issuer` (a URL) with the private key in `key_file` and verifies its own."""
+
+    def __init__(self, key_file: Path, issuer: str) -> None:
+        self.issuer = issuer
+        self._key = jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA256).prepare_key(key_file.read_bytes())
+        self._verified: OrderedDict[str, Claims] = OrderedDict()
+
+    def issue(self, *, subject: str, audiences: list[str], seconds: int, binding: Binding) -> tuple[str, Claims]:
+        """A token good for so many seconds from now."""
+        now = int(time.time())
+        claims = Claims(
+            sub=subject,
+            exp=now + seconds,
+            iat=now,
+            iss=self.issuer,
+            binding=binding,
+            aud=audiences,
+            nbf=now,
+            jti=str(uuid.uuid4()),
+        )
+        return jwt.encode(msgspec.to_builtins(claims), self._key, algorithm="ES256"), claims
+
+    def is_ours(self, token: str) -> bool:
+        """Whether the token claims to be of this issuer (not verified)."""
+        try:
+            claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+        except jwt.PyJWTError:
+            return False
+        return claims.get("iss") == self.issuer
+
+    def verify(self, token: str) -> Claims:
+        """Checks signature, issuer and times; whom it is for and what it is bound to is the caller's to check.
+
+        Raises InvalidToken."""
+        claims = self._verified.get(token)
+        if claims is None:
+            claims = self._decode(token)
+            self._verified[token] = claims
+            if len(self._verified) > _CACHED:
+                self._verified.popitem(last=False)
+        if claims.exp <= time.time():
+            raise InvalidToken("service account token has expired")
+        return claims
+
+    def _decode(self, token: str) -> Claims:
+        public = self._key.public_key() if hasattr(self._key, "public_key") else self._key
+        try:
+            claims = jwt.decode(
+                token,
+                public,
+                algorithms=["ES256"],
+                issuer=self.issuer,
+                options={"verify_aud": False, "require": ["exp", "iat", "sub", "iss"]},
+                leeway=10,
+            )
+            return msgspec.convert(claims, Claims)
+        except (jwt.PyJWTError, msgspec.ValidationError) as error:
+            raise InvalidToken(str(error)) from error
