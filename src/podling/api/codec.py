@@ -32,7 +32,7 @@ _encoder = msgspec.json.Encoder(enc_hook=_enc_hook)
 
 
 @cache
-def _decoder(type_: type[T]) -> msgspec.json.Decoder[T]:
+def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(type_, dec_hook=_dec_hook)
 
 
@@ -43,8 +43,10 @@ def encode(value: object) -> bytes:
 
 def decode(type_: type[T], data: bytes | bytearray | memoryview | str) -> T:
     """Trusted JSON to `type_`; nulls stand for absent fields. Raises DecodeError."""
+    key: Any = type_
     try:
-        return _decoder(type_).decode(data)
+        value: T = _decoder(key).decode(data)
+        return value
     except msgspec.ValidationError:
         return convert(msgspec.json.decode(data), type_)
     except msgspec.DecodeError as error:
