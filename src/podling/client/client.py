@@ -15,7 +15,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from enum import StrEnum
 from functools import cache
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
@@ -52,7 +52,7 @@ class ConnectionFailed(Exception):
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the API server is and who asks. `socket` is the path of a unix socket and wins over the address in `server`."""
+    """Where the API server is and who asks. `socket`, the path of a unix socket, wins over the address in `server`."""
 
     server: str = "http://localhost"
     socket: str = ""
@@ -87,8 +87,19 @@ class ListResult(msgspec.Struct, Generic[T], frozen=True):
 
 
 class _Frame(msgspec.Struct, Generic[T]):
+    """One line of a watch."""
+
     type: str
     object: T
+
+
+class _Kind(msgspec.Struct):
+    type: str
+
+
+class _ErrorFrame(msgspec.Struct):
+    type: str
+    object: Status
 
 
 class Client:
@@ -146,11 +157,11 @@ class Client:
         content_type: PatchType = "merge",
         subresource: str = "",
     ) -> T:
-        """`patch` is whatever msgspec encodes: dicts, lists (for a JSON patch), API structs."""
+        """`patch` is plain dicts, lists (for a JSON patch) or API structs."""
         answer = await self.request(
             "PATCH",
             _path(type, namespace, name, subresource),
-            body=msgspec.json.encode(patch),
+            body=codec.encode(patch),
             content_type=_PATCH_TYPES[content_type],
         )
         return codec.decode(type, answer)
@@ -266,8 +277,8 @@ class Client:
         return answer
 
     async def recovered(self, delay: float) -> None:
-        """Waits for `delay` seconds, but if the server is away only until some request was answered again: whoever finds
-        it back wakes the others."""
+        """Waits for `delay` seconds, or less if the server is away and meanwhile answers some other request: whoever
+        finds it back wakes the others."""
         if not self._away:
             await asyncio.sleep(delay)
             return
@@ -328,7 +339,7 @@ def _params(**values: str) -> str:
 def _api_error(code: int, answer: bytes) -> ApiError:
     try:
         status = codec.decode(Status, answer)
-    except (msgspec.MsgspecError, codec.DecodeError):
+    except codec.DecodeError:
         status = Status()
     if status.kind != "Status" or not status.status:
         message = answer.decode("utf-8", "replace").strip() or f"the server answered with HTTP status {code}"
@@ -337,22 +348,20 @@ def _api_error(code: int, answer: bytes) -> ApiError:
 
 
 @cache
-def _frame_decoder(type: type[T]) -> msgspec.json.Decoder[_Frame[T]]:
-    return msgspec.json.Decoder(_Frame[type])  # type: ignore[valid-type]
+def _frame_type(type: type[Any]) -> Any:
+    return _Frame[type]  # type: ignore[valid-type]
 
 
 def _decode_frame(type: type[T], line: bytes) -> WatchEvent[T]:
     try:
-        frame = _frame_decoder(type).decode(line)
-        kind, obj = frame.type, frame.object
-    except msgspec.ValidationError:
-        # Nulls, as other servers write them (creationTimestamp: null): the slow way copes with them.
-        raw = msgspec.json.decode(line, type=_Frame[msgspec.Raw])  # type: ignore[type-var]
-        kind = raw.type
-        obj = cast(T, None) if kind == "ERROR" else codec.decode(type, bytes(cast(msgspec.Raw, raw.object)))
-    if kind == "ERROR":
-        raise ApiError(msgspec.json.decode(line, type=_Frame[Status]).object)  # type: ignore[type-var]
-    return WatchEvent(EventType(kind), obj)
+        frame = codec.decode(_frame_type(type), line)
+    except codec.DecodeError:
+        if codec.decode(_Kind, line).type != "ERROR":
+            raise
+        frame = None
+    if frame is None or frame.type == "ERROR":
+        raise ApiError(codec.decode(_ErrorFrame, line).object)
+    return WatchEvent(EventType(frame.type), frame.object)
 
 
 def _ssl_context(config: ClientConfig) -> ssl.SSLContext:
@@ -363,7 +372,7 @@ def _ssl_context(config: ClientConfig) -> ssl.SSLContext:
 
 
 def _probe_dead_peers(response: aiohttp.ClientResponse) -> None:
-    """A watch may be silent for minutes: have the kernel find out that the peer is gone (power, network) within 45 s."""
+    """A watch may be silent for minutes: have the kernel find out within 45 s that the peer is gone."""
     transport = response.connection.transport if response.connection else None
     sock = transport.get_extra_info("socket") if transport else None
     if sock is None or sock.family == socket.AF_UNIX:

@@ -1,0 +1,18 @@
+"""The filters, in the order in which they are asked; the first that rejects a Node has the word."""
+
+from __future__ import annotations
+
+from podling.scheduler.filters.node_affinity import NODE_AFFINITY
+from podling.scheduler.filters.node_ports import NODE_PORTS
+from podling.scheduler.filters.node_resources_fit import NODE_RESOURCES_FIT
+from podling.scheduler.filters.node_unschedulable import NODE_UNSCHEDULABLE
+from podling.scheduler.filters.taint_toleration import TAINT_TOLERATION
+from podling.scheduler.framework import Filter
+
+FILTERS: tuple[Filter, ...] = (
+    NODE_UNSCHEDULABLE,
+    TAINT_TOLERATION,
+    NODE_AFFINITY,
+    NODE_PORTS,
+    NODE_RESOURCES_FIT,
+)
