@@ -1,8 +1,7 @@
 """The errors of the API: an exception that carries a Status, and one builder per reason.
 
-Codes, reasons, messages and details are those of k8s.io/apimachinery/pkg/api/errors. `resource` is the qualified name
-("pods", "leases.coordination.k8s.io": scheme.Resource.qualified), `kind` the qualified kind ("Pod",
-"Lease.coordination.k8s.io": scheme.Resource.qualified_kind).
+Codes, reasons, messages and details are those of k8s.io/apimachinery/pkg/api/errors. `resource` is a Resource of the
+scheme or, for what is not there, a qualified name ("leases.coordination.k8s.io"); `kind` likewise.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from podling.api import field
 from podling.api.field import FieldError
 from podling.api.go import quote
 from podling.api.meta.v1 import Status, StatusCause, StatusDetails
+from podling.api.scheme import Resource
 
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
@@ -38,20 +38,24 @@ def _error(code: int, reason: str, message: str, details: StatusDetails | None =
     return ApiError(Status(status="Failure", code=code, reason=reason, message=message, details=details))
 
 
-def _details(resource: str, name: str = "", retry_after: int = 0) -> StatusDetails:
-    kind, _, group = resource.partition(".")
+def _qualified(resource: Resource | str) -> str:
+    return resource if isinstance(resource, str) else resource.qualified
+
+
+def _details(resource: Resource | str, name: str = "", retry_after: int = 0) -> StatusDetails:
+    kind, _, group = _qualified(resource).partition(".")
     return StatusDetails(group=group, kind=kind, name=name, retry_after_seconds=retry_after or None)
 
 
-def success(resource: str, name: str, uid: str) -> Status:
+def success(resource: Resource | str, name: str, uid: str) -> Status:
     """The answer to a deletion that left nothing to show."""
     details = _details(resource, name)
     details.uid = uid
     return Status(status="Success", details=details)
 
 
-def not_found(resource: str, name: str) -> ApiError:
-    return _error(404, "NotFound", f"{resource} {quote(name)} not found", _details(resource, name))
+def not_found(resource: Resource | str, name: str) -> ApiError:
+    return _error(404, "NotFound", f"{_qualified(resource)} {quote(name)} not found", _details(resource, name))
 
 
 def no_route() -> ApiError:
@@ -59,21 +63,21 @@ def no_route() -> ApiError:
     return _error(404, "NotFound", "the server could not find the requested resource", StatusDetails())
 
 
-def already_exists(resource: str, name: str) -> ApiError:
-    return _error(409, "AlreadyExists", f"{resource} {quote(name)} already exists", _details(resource, name))
-
-
-def generate_name_conflict(resource: str, name: str, retry_after: int = 1) -> ApiError:
-    """Every name tried for a generateName was taken."""
-    message = (
-        f"{resource} {quote(name)} already exists, the server was not able to generate a unique name for the object"
+def already_exists(resource: Resource | str, name: str) -> ApiError:
+    return _error(
+        409, "AlreadyExists", f"{_qualified(resource)} {quote(name)} already exists", _details(resource, name)
     )
+
+
+def generate_name_conflict(resource: Resource | str, name: str, retry_after: int = 1) -> ApiError:
+    """Every name tried for a generateName was taken."""
+    message = f"{_qualified(resource)} {quote(name)} already exists, the server was not able to generate a unique name for the object"
     return _error(409, "AlreadyExists", message, _details(resource, name, retry_after))
 
 
-def conflict(resource: str, name: str, reason: str = MODIFIED) -> ApiError:
+def conflict(resource: Resource | str, name: str, reason: str = MODIFIED) -> ApiError:
     """`reason` defaults to that of an outdated resourceVersion."""
-    message = f"Operation cannot be fulfilled on {resource} {quote(name)}: {reason}"
+    message = f"Operation cannot be fulfilled on {_qualified(resource)} {quote(name)}: {reason}"
     return _error(409, "Conflict", message, _details(resource, name))
 
 
@@ -86,14 +90,14 @@ def unauthorized(reason: str = "Unauthorized") -> ApiError:
     return _error(401, "Unauthorized", reason)
 
 
-def forbidden(resource: str, name: str, reason: str) -> ApiError:
+def forbidden(resource: Resource | str, name: str, reason: str) -> ApiError:
     """`resource` and `name` may be empty, for requests that are about none."""
     if not resource:
         message = f"forbidden: {reason}"
     elif not name:
-        message = f"{resource} is forbidden: {reason}"
+        message = f"{_qualified(resource)} is forbidden: {reason}"
     else:
-        message = f"{resource} {quote(name)} is forbidden: {reason}"
+        message = f"{_qualified(resource)} {quote(name)} is forbidden: {reason}"
     return _error(403, "Forbidden", message, _details(resource, name))
 
 
@@ -120,9 +124,10 @@ def too_large_resource_version(asked: int, current: int, retry_after: int = 1) -
     return error
 
 
-def invalid(kind: str, name: str, errors: Iterable[FieldError]) -> ApiError:
+def invalid(kind: Resource | str, name: str, errors: Iterable[FieldError]) -> ApiError:
     """The object is well-formed but wrong; every error becomes a cause."""
     found = list(errors)
+    kind = kind if isinstance(kind, str) else kind.qualified_kind
     message = f"{kind} {quote(name)} is invalid"
     if found:
         message += f": {field.messages(found)}"
@@ -135,8 +140,8 @@ def bad_request(message: str) -> ApiError:
     return _error(400, "BadRequest", message)
 
 
-def method_not_supported(resource: str, action: str) -> ApiError:
-    message = f"{action} is not supported on resources of kind {quote(resource)}"
+def method_not_supported(resource: Resource | str, action: str) -> ApiError:
+    message = f"{action} is not supported on resources of kind {quote(_qualified(resource))}"
     return _error(405, "MethodNotAllowed", message, _details(resource))
 
 
@@ -164,9 +169,9 @@ def internal(message: str) -> ApiError:
     return _error(500, "InternalError", f"Internal error occurred: {message}", details)
 
 
-def server_timeout(resource: str, operation: str, retry_after: int = 0) -> ApiError:
+def server_timeout(resource: Resource | str, operation: str, retry_after: int = 0) -> ApiError:
     """The operation may be tried again."""
-    message = f"The {operation} operation against {resource} could not be completed at this time, please try again."
+    message = f"The {operation} operation against {_qualified(resource)} could not be completed at this time, please try again."
     return _error(500, "ServerTimeout", message, _details(resource, operation, retry_after))
 
 
