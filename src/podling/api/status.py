@@ -71,7 +71,8 @@ def already_exists(resource: Resource | str, name: str) -> ApiError:
 
 def generate_name_conflict(resource: Resource | str, name: str, retry_after: int = 1) -> ApiError:
     """Every name tried for a generateName was taken."""
-    message = f"{_qualified(resource)} {quote(name)} already exists, the server was not able to generate a unique name for the object"
+    cause = "already exists, the server was not able to generate a unique name for the object"
+    message = f"{_qualified(resource)} {quote(name)} {cause}"
     return _error(409, "AlreadyExists", message, _details(resource, name, retry_after))
 
 
@@ -171,7 +172,8 @@ def internal(message: str) -> ApiError:
 
 def server_timeout(resource: Resource | str, operation: str, retry_after: int = 0) -> ApiError:
     """The operation may be tried again."""
-    message = f"The {operation} operation against {_qualified(resource)} could not be completed at this time, please try again."
+    what = f"The {operation} operation against {_qualified(resource)}"
+    message = f"{what} could not be completed at this time, please try again."
     return _error(500, "ServerTimeout", message, _details(resource, operation, retry_after))
 
 
