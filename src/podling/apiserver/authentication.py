@@ -127,7 +127,7 @@ def impersonated(user: User, headers: CIMultiDictProxy[str]) -> User:
     for resource, namespace, target in wanted:
         attributes = Attributes(verb="impersonate", resource=resource, namespace=namespace, name=target)
         if not authorize(user, attributes).allowed:
-            raise status.forbidden("", resource, target, denial(user, attributes))
+            raise status.forbidden(resource, target, denial(user, attributes))
     if not groups and len(account) == 2:
         groups = service_account_groups(account[0])
     if name == ANONYMOUS.name:
