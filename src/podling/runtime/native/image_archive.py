@@ -1,0 +1,99 @@
+"""Which images an archive holds: docker-archive (`docker save`), oci-archive, and OCI layout directories."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from podling.runtime import image_name
+from podling.runtime.protocol import CRIError
+
+_MAX_INDEX_BYTES = 16 << 20
+_NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+
+
+class ArchiveError(CRIError):
+    """The file is not an image archive, or a broken one."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("InvalidArchive", message)
+
+
+class ArchivedImage(Struct, frozen=True):
+    """`source` is skopeo's name for it, `names` the complete references under which it is to be stored."""
+
+    source: str
+    names: list[str]
+
+
+def contents(path: Path) -> list[ArchivedImage]:
+    """Raises ArchiveError; OSError when the file cannot be read. Blocks."""
+    if path.is_dir():
+        if not (path / "index.json").is_file():
+            raise ArchiveError(f"{path} is no OCI image layout: it has no index.json")
+        return _oci("oci", path, _document((path / "index.json").read_bytes(), path))
+    try:
+        with tarfile.open(path) as tar:
+            # What `docker save` writes today is both; then manifest.json has the full names.
+            for member in tar:
+                name = member.name.removeprefix("./")
+                if name == "manifest.json":
+                    return _docker(path, _document(_content(tar, member, path), path))
+                if name == "index.json":
+                    index = _document(_content(tar, member, path), path)
+                    docker = next((m for m in tar if m.name.removeprefix("./") == "manifest.json"), None)
+                    if docker is not None:
+                        return _docker(path, _document(_content(tar, docker, path), path))
+                    return _oci("oci-archive", path, index)
+    except (tarfile.TarError, EOFError, OSError) as e:
+        if isinstance(e, OSError) and e.errno is not None:
+            raise
+        raise ArchiveError(f"{path} is no image archive: {e}") from None
+    raise ArchiveError(f"{path} is no image archive: it has neither manifest.json nor index.json")
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:
+    file = tar.extractfile(member)
+    if file is None or member.size > _MAX_INDEX_BYTES:
+        raise ArchiveError(f"{path}: {member.name} is no regular file of reasonable size")
+    return file.read()
+
+
+def _document(data: bytes, path: Path) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as e:
+        raise ArchiveError(f"{path}: malformed JSON: {e}") from None
+
+
+def _docker(path: Path, manifest: Any) -> list[ArchivedImage]:
+    try:
+        tags = [entry.get("RepoTags") or [] for entry in manifest]
+    except (AttributeError, TypeError):
+        raise ArchiveError(f"{path}: manifest.json is not a list of images") from None
+    return [
+        ArchivedImage(f"docker-archive:{path}:@{i}", [image_name.parse(name).canonical for name in names])
+        for i, names in enumerate(tags)
+    ]
+
+
+def _oci(transport: str, path: Path, index: Any) -> list[ArchivedImage]:
+    try:
+        descriptors = index["manifests"]
+        annotations = [d.get("annotations") or {} for d in descriptors]
+    except (AttributeError, KeyError, TypeError):
+        raise ArchiveError(f"{path}: index.json is not an image index") from None
+    images = []
+    for annotation in annotations:
+        ref = annotation.get("org.opencontainers.image.ref.name", "")
+        name = next((annotation[key] for key in _NAME_ANNOTATIONS if key in annotation), "")
+        # A bare tag ("latest") is a usual ref.name, and no image's name.
+        names = [image_name.parse(name).canonical] if any(c in name for c in "/:") else []
+        if not ref and len(annotations) > 1:
+            raise ArchiveError(f"{path}: an image of several has no org.opencontainers.image.ref.name")
+        images.append(ArchivedImage(f"{transport}:{path}:{ref}" if ref else f"{transport}:{path}", names))
+    return images
