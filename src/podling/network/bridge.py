@@ -1,0 +1,216 @@
+"""The built-in network plugin: one bridge per node, one cable per Pod.
+
+    Pod eth0 (address/32) ── veth… ── bridge (first address of the range) ── the node's routing, nftables ── outside
+
+State: <data-dir>/network/ (leases, cursor, lock). The kernel's side is derived from it: `open` puts right whatever is
+missing, so a restarted agent finds its Pods connected as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
+from typing import TypeVar
+
+from podling.network import nftables
+from podling.network.errors import NetworkError
+from podling.network.ipam import HostPort, Ipam, Lease, PodRange
+from podling.network.links import Links, veth_name
+from podling.runtime.protocol import PortMapping, RuntimeCondition, SandboxConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class BridgeConfig:
+    """`pod_cidr`: an IPv4 range that nothing else on the node uses. `data_dir`: the cluster's."""
+
+    name: str
+    pod_cidr: str
+    data_dir: Path
+
+
+class Bridge:
+    """Implements runtime.protocol.NetworkPlugin. Every method raises NetworkError when it fails."""
+
+    def __init__(self, config: BridgeConfig) -> None:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,14}", config.name):
+            raise NetworkError(
+                "InvalidConfiguration",
+                f'bridge name "{config.name}" must be 1-15 letters, digits, "_", "." or "-", a letter first',
+            )
+        self._name = config.name
+        self._range = PodRange(config.pod_cidr)
+        self._directory = config.data_dir / "network"
+        self._owner = str(config.data_dir.resolve())
+        self._ipam = Ipam(self._range, self._directory)
+        # Netlink waits for the kernel's network lock, and entering a namespace changes the whole thread.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
+        self._links: Links | None = None
+        self._lock_fd = -1
+        self._rules_lock = asyncio.Lock()
+        self._rules_wanted = 0
+        self._rules_done = 0
+
+    async def open(self) -> None:
+        """Makes the bridge and the rules, or puts them right. Raises NetworkError: RangeOverlap, BridgeInUse."""
+        await self._run(self._open)
+        await self._apply_rules()
+
+    async def close(self) -> None:
+        """Lets go of the state; the network stays as it is."""
+        if self._links is not None:
+            await self._run(self._links.close)
+            self._links = None
+        self._thread.shutdown()
+        self._unlock()
+
+    async def reset(self) -> None:
+        """Removes the bridge, cables, rules and leases, whatever is left of them. The plugin is closed afterwards.
+
+        ip_forward stays on: others may have come to rely on it.
+        """
+        await self._run(self._reset)
+        await nftables.apply(nftables.removal(self._name))
+        await self.close()
+
+    async def reconcile(self, live_sandbox_ids: Collection[str]) -> None:
+        """Frees what sandboxes hold that no longer exist."""
+        live = set(live_sandbox_ids)
+        rules = await self._run(lambda: self._reconcile(live))
+        if rules:
+            await self._apply_rules()
+
+    async def setup(self, sandbox_id: str, netns_path: str, config: SandboxConfig) -> list[str]:
+        """Raises NetworkError: AddressesExhausted, HostPortConflict, InvalidConfiguration, NetworkSetupFailed."""
+        ports = tuple(_host_port(mapping) for mapping in config.port_mappings if mapping.host_port)
+        try:
+            lease = await self._run(lambda: self._setup(sandbox_id, netns_path, ports))
+            if ports:
+                await self._apply_rules()
+        except NetworkError:
+            await self.teardown(sandbox_id, netns_path, config)
+            raise
+        return [lease.address]
+
+    async def teardown(self, sandbox_id: str, netns_path: str, config: SandboxConfig) -> None:
+        lease = await self._run(lambda: self._teardown(sandbox_id))
+        if lease is not None and lease.host_ports:
+            await self._apply_rules()
+
+    async def status(self) -> RuntimeCondition:
+        """NetworkReady; false with what is missing and how to get it back."""
+        if self._links is not None and await self._run(self._links.is_up):
+            return RuntimeCondition(type="NetworkReady", status=True)
+        return RuntimeCondition(
+            type="NetworkReady",
+            status=False,
+            reason="NetworkPluginNotReady",
+            message=f"Network plugin returns error: bridge {self._name} is not up; restarting the agent makes it anew",
+        )
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except NetworkError:
+            raise
+        except OSError as error:
+            raise NetworkError("NetworkSetupFailed", f"network of bridge {self._name}: {error}") from error
+
+    async def _apply_rules(self) -> None:
+        """Replaces the table. Of several calls at once, one run of nft covers those that came while it waited."""
+        self._rules_wanted += 1
+        wanted = self._rules_wanted
+        async with self._rules_lock:
+            if self._rules_done >= wanted:
+                return
+            covered = self._rules_wanted
+            leases = await self._run(self._ipam.leases)
+            await nftables.apply(nftables.ruleset(self._name, self._range.network, leases))
+            self._rules_done = covered
+
+    # The rest runs in the network thread.
+
+    def _open(self) -> None:
+        self._lock()
+        self._ipam.load()
+        self._links = Links(self._name, self._owner, self._range)
+        self._links.ensure_bridge({veth_name(lease.sandbox_id) for lease in self._ipam.leases()})
+
+    def _reset(self) -> None:
+        self._lock()
+        links = self._links or Links(self._name, self._owner, self._range)
+        self._links = links
+        links.delete_bridge()
+        self._ipam.load()
+        for lease in self._ipam.leases():
+            links.delete(veth_name(lease.sandbox_id))
+            self._ipam.free(lease.sandbox_id)
+        shutil.rmtree(self._directory)
+
+    def _reconcile(self, live: Collection[str]) -> bool:
+        links = self._opened()
+        freed = [self._ipam.free(lease.sandbox_id) for lease in self._ipam.leases() if lease.sandbox_id not in live]
+        links.delete_ports({veth_name(lease.sandbox_id) for lease in self._ipam.leases()})
+        return any(lease is not None and lease.host_ports for lease in freed)
+
+    def _setup(self, sandbox_id: str, netns_path: str, ports: tuple[HostPort, ...]) -> Lease:
+        links = self._opened()
+        lease = self._ipam.allocate(sandbox_id, ports)
+        name = veth_name(sandbox_id)
+        try:
+            links.add_pod(name, netns_path, lease.address)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            # Left by an attempt that did not end.
+            links.delete(name)
+            links.add_pod(name, netns_path, lease.address)
+        return lease
+
+    def _teardown(self, sandbox_id: str) -> Lease | None:
+        # The cable first: while it is there, nobody else may have its address.
+        self._opened().delete(veth_name(sandbox_id))
+        return self._ipam.free(sandbox_id)
+
+    def _opened(self) -> Links:
+        if self._links is None:
+            raise NetworkError("NetworkSetupFailed", f"network of bridge {self._name} is not open")
+        return self._links
+
+    def _lock(self) -> None:
+        if self._lock_fd >= 0:
+            return
+        self._directory.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise NetworkError("BridgeInUse", f"{self._directory} is in use by another podling agent") from None
+        self._lock_fd = fd
+
+    def _unlock(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+
+def _host_port(mapping: PortMapping) -> HostPort:
+    address = mapping.host_ip
+    try:
+        if address and IPv4Address(address) == IPv4Address(0):
+            address = ""
+    except AddressValueError:
+        message = f'host IP "{address}" of host port {mapping.host_port} is not an IPv4 address'
+        raise NetworkError("InvalidConfiguration", message) from None
+    return HostPort(mapping.protocol or "TCP", address, mapping.host_port, mapping.container_port)
