@@ -1,0 +1,3 @@
+"""Fixtures that every level of tests may use; each is defined in tests/support/."""
+
+pytest_plugins = ["tests.support.registry"]

@@ -1,0 +1,1 @@
+"""Fixtures shared by the tests, one module per thing that they provide."""
