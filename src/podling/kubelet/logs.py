@@ -1,0 +1,197 @@
+"""Container logs as `kubectl logs` reads them: CRI log files filtered by time, tail and size, followed by inotify.
+
+Line format: "<RFC 3339 nanoseconds> <stdout|stderr> <P|F> <text>\\n" (CRI, "Container logging"; P marks a part
+of a longer line). Options: PodLogOptions of the Pod API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from inotify_simple import INotify, flags
+from msgspec import Struct
+
+_CHUNK = 256 * 1024
+
+
+class LogOptions(Struct, kw_only=True, frozen=True):
+    follow: bool = False
+    timestamps: bool = False
+    tail_lines: int | None = None
+    since: str = ""
+    """RFC 3339, as lines begin: earlier lines are left out."""
+    limit_bytes: int | None = None
+    stream: str = "All"
+    """All, Stdout or Stderr."""
+
+
+_EVENTS = flags.MODIFY | flags.CLOSE_WRITE | flags.MOVE_SELF | flags.DELETE_SELF
+
+
+class FileWatch:
+    """Wakes when a file is written, closed by its writer, moved or deleted."""
+
+    def __init__(self, path: Path) -> None:
+        self._inotify = INotify(nonblocking=True)
+        self._changed = asyncio.Event()
+        self.follow(path)
+        asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._read)
+
+    def follow(self, path: Path) -> None:
+        """Watches `path` too (the file that took the name of a rotated one)."""
+        self._inotify.add_watch(str(path), _EVENTS)
+
+    def _read(self) -> None:
+        self._inotify.read(timeout=0)
+        self._changed.set()
+
+    def wake(self, _cause: object = None) -> None:
+        self._changed.set()
+
+    async def wait(self) -> None:
+        await self._changed.wait()
+        self._changed.clear()
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._inotify.fileno())
+        self._inotify.close()
+
+
+def tail_offset(file: BinaryIO, lines: int) -> int:
+    """Where the last `lines` lines of the file begin."""
+    end = file.seek(0, os.SEEK_END)
+    if lines <= 0:
+        return end
+    position, needed = end, lines + 1
+    while position > 0:
+        start = max(0, position - _CHUNK)
+        file.seek(start)
+        block = file.read(position - start)
+        if position == end and not block.endswith(b"\n"):
+            needed -= 1
+        found = block.count(b"\n")
+        if found >= needed:
+            at = len(block)
+            for _ in range(needed):
+                at = block.rindex(b"\n", 0, at)
+            return start + at + 1
+        needed -= found
+        position = start
+    return 0
+
+
+def _instant(text: bytes) -> tuple[float, int]:
+    """A comparable instant from an RFC 3339 time with up to nine fraction digits."""
+    stamp = text.decode("ascii", "replace")
+    body, fraction = stamp, ""
+    if "." in stamp:
+        body, rest = stamp.split(".", 1)
+        digits = 0
+        while digits < len(rest) and rest[digits].isdigit():
+            digits += 1
+        fraction, body = rest[:digits], body + rest[digits:]
+    return datetime.fromisoformat(body).timestamp(), int(fraction.ljust(9, "0")[:9] or 0)
+
+
+class _Filter:
+    """Turns raw CRI log lines into what the user sees."""
+
+    def __init__(self, options: LogOptions) -> None:
+        self._timestamps = options.timestamps
+        self._since = _instant(options.since.encode()) if options.since else None
+        self._left = options.limit_bytes
+        self._stream = options.stream.lower().encode() if options.stream != "All" else b""
+        self._continues = False
+
+    @property
+    def full(self) -> bool:
+        return self._left is not None and self._left <= 0
+
+    def lines(self, raw: bytes) -> bytes:
+        out: list[bytes] = []
+        for line in raw.splitlines(keepends=True):
+            parts = line.split(b" ", 3)
+            if len(parts) < 4:
+                continue
+            stamp, stream, tag, text = parts
+            if self._stream and stream != self._stream:
+                continue
+            if self._since is not None:
+                try:
+                    if _instant(stamp) < self._since:
+                        continue
+                except ValueError:
+                    continue
+                self._since = None
+            partial = tag.startswith(b"P")
+            if partial:
+                text = text.removesuffix(b"\n")
+            if self._timestamps and not self._continues:
+                text = stamp + b" " + text
+            self._continues = partial
+            out.append(text)
+        data = b"".join(out)
+        if self._left is not None:
+            data = data[: self._left]
+            self._left -= len(data)
+        return data
+
+
+async def read_logs(path: Path, options: LogOptions, exited: asyncio.Event) -> AsyncIterator[bytes]:
+    """Yields the log of one container; with `follow`, until the container has ended and all was read.
+
+    `exited` is set once the container does not run. Raises FileNotFoundError when there is no log file.
+    """
+    select = _Filter(options)
+    file: BinaryIO = await asyncio.to_thread(path.open, "rb")
+    watch = FileWatch(path) if options.follow else None
+    exit_wait: asyncio.Task[bool] | None = None
+    try:
+        if watch is not None:
+            exit_wait = asyncio.create_task(exited.wait())
+            exit_wait.add_done_callback(watch.wake)
+        if options.tail_lines is not None:
+            file.seek(await asyncio.to_thread(tail_offset, file, options.tail_lines))
+        rest = b""
+        while not select.full:
+            ended = watch is None or exited.is_set()
+            while chunk := await asyncio.to_thread(file.read, _CHUNK):
+                whole, newline, tail = (rest + chunk).rpartition(b"\n")
+                rest = tail
+                if data := select.lines(whole + newline):
+                    yield data
+                if select.full:
+                    return
+            if ended or watch is None:
+                if rest and (data := select.lines(rest)):
+                    yield data
+                return
+            await watch.wait()
+            rotated = await asyncio.to_thread(_replaced, file, path)
+            if rotated is not None:
+                file.close()
+                file, rest = rotated, b""
+                watch.follow(path)
+    finally:
+        if exit_wait is not None:
+            exit_wait.cancel()
+        if watch is not None:
+            watch.close()
+        file.close()
+
+
+def _replaced(file: BinaryIO, path: Path) -> BinaryIO | None:
+    """The new file under `path` if it was rotated and the old one is read to its end, else None."""
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return None
+    then = os.fstat(file.fileno())
+    if (now.st_dev, now.st_ino) == (then.st_dev, then.st_ino) or file.tell() < then.st_size:
+        return None
+    return path.open("rb")

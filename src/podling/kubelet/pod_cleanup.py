@@ -1,0 +1,43 @@
+"""Takes a Pod off the node. Everything here is idempotent and needs no more than the Pod's UID, so that it also serves Pods
+that the API has forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from podling.kubelet import cgroups
+from podling.kubelet.pod_context import PodContext
+
+
+async def stop_pod(context: PodContext, uid: str) -> None:
+    """Releases what only a running Pod needs: network, volumes, cgroup. Exited containers and logs stay."""
+    for sandbox in await context.runtime.list_pod_sandbox(pod_uid=uid):
+        await context.runtime.stop_pod_sandbox(sandbox.id)
+    await context.volumes.tear_down(uid)
+    await remove_cgroups(context, uid)
+
+
+async def remove_pod(context: PodContext, uid: str) -> None:
+    """Removes everything of the Pod from the node, its logs too."""
+    for sandbox in await context.runtime.list_pod_sandbox(pod_uid=uid):
+        await context.runtime.stop_pod_sandbox(sandbox.id)
+        await context.runtime.remove_pod_sandbox(sandbox.id)
+    await context.volumes.tear_down(uid)
+    await remove_cgroups(context, uid)
+    await asyncio.to_thread(_remove_files, context, uid)
+
+
+async def remove_cgroups(context: PodContext, uid: str) -> None:
+    """Whatever its quality of service was."""
+    root = context.cgroup_root
+    for parent in cgroups.qos_parents(root):
+        await context.cgroups.remove(f"{parent}/pod{uid}")
+
+
+def _remove_files(context: PodContext, uid: str) -> None:
+    directories: list[Path] = [context.paths.directory(uid), *context.paths.log_directories(uid)]
+    for directory in directories:
+        if directory.exists():
+            shutil.rmtree(directory)

@@ -1,0 +1,512 @@
+"""The life of one Pod on the node: one task from its arrival to the moment when nothing of it remains.
+
+Source: Kubernetes documentation "Pod Lifecycle" (container restarts, Pod termination), "Init Containers", "Sidecar
+Containers". The worker is level-triggered: each pass reads what the runtime holds, so that after a restart of the agent the
+first pass adopts what runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from podling.api import time as times
+from podling.api.core.v1 import Container, HostIP, Pod, PodIP
+from podling.api.resources import all_containers, is_sidecar
+from podling.api.status import ApiError
+from podling.client.backoff import Backoff
+from podling.client.client import ConnectionFailed
+from podling.kubelet import cgroups, pod_actions
+from podling.kubelet.container_config import container_config, sandbox_config
+from podling.kubelet.env import ConfigError
+from podling.kubelet.image_credentials import Keyring
+from podling.kubelet.image_manager import ImageError
+from podling.kubelet.pod_actions import Actions, Kill, Records, Start, Waiting
+from podling.kubelet.pod_cleanup import remove_pod, stop_pod
+from podling.kubelet.pod_context import PodContext, container_event
+from podling.kubelet.pod_paths import describe
+from podling.kubelet.pod_status import FAILED, SUCCEEDED, Observed, generate, restart_floor
+from podling.kubelet.status_writer import StatusWriter
+from podling.kubelet.termination_message import termination_message
+from podling.kubelet.volumes.plugin import Mounted, VolumeError
+from podling.runtime.protocol import ContainerState, ContainerStatus, CRIError, Image
+
+log = logging.getLogger(__name__)
+
+_MIN_GRACE = 2.0
+"""Seconds that every container gets, as the kubelet gives them."""
+
+
+class Ending(Struct, frozen=True):
+    """Why the kubelet itself ends a Pod."""
+
+    reason: str
+    message: str
+    grace: int | None = None
+    """Seconds, instead of the Pod's own."""
+
+
+class _Pull(Struct):
+    """A pull under way or ended, for one attempt of a container."""
+
+    attempt: int
+    task: asyncio.Task[Image | ImageError]
+
+
+class PodWorker:
+    """`update`, `gone`, `end` and `wake` may be called at any time; `run` is the worker's one task."""
+
+    def __init__(self, context: PodContext, pod: Pod) -> None:
+        self.context = context
+        self.pod = pod
+        self.records = Records(None, {})
+        self._present = True
+        self._ending: Ending | None = None
+        self._wake = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._start_time = pod.status.start_time or times.now()
+        self._status = StatusWriter(context.client, pod)
+        self._pulls: dict[str, _Pull] = {}
+        self._trouble: dict[str, tuple[int, Waiting, float]] = {}
+        self._messages: dict[str, str] = {}
+        self._crash_loops: dict[str, int] = {}
+        self._exited: dict[str, asyncio.Event] = {}
+        self._retry = Backoff(initial=0.5, maximum=10.0)
+
+    # -- what comes from outside
+
+    def update(self, pod: Pod) -> None:
+        """A newer version of the Pod was seen."""
+        self.pod = pod
+        self.wake()
+
+    def gone(self, pod: Pod) -> None:
+        """The API has the Pod no more: what runs of it has to go. `pod` is its last version."""
+        self.pod = pod
+        self._present = False
+        self.wake()
+
+    def end(self, ending: Ending) -> None:
+        """Fails the Pod for a reason of the node's (eviction, deadline, admission)."""
+        if self._ending is None:
+            self._ending = ending
+            self.wake()
+
+    def wake(self) -> None:
+        """Something about the Pod changed."""
+        self._wake.set()
+        self._changed.set()
+
+    def exited(self, container_id: str) -> asyncio.Event:
+        """Set once the container does not run."""
+        event = self._exited.setdefault(container_id, asyncio.Event())
+        for held in self.records.containers.values():
+            if any(c.id == container_id and c.state == ContainerState.EXITED for c in held):
+                event.set()
+        return event
+
+    @property
+    def _deleted(self) -> bool:
+        return not self._present or bool(self.pod.metadata.deletion_timestamp)
+
+    @property
+    def _finished(self) -> bool:
+        return self.pod.status.phase in (SUCCEEDED, FAILED)
+
+    # -- the life of the Pod
+
+    async def run(self) -> None:
+        """Ends when the Pod is gone from the API and nothing of it remains on the node."""
+        async with asyncio.TaskGroup() as tasks:
+            writer = tasks.create_task(self._status.run())
+            try:
+                if not (self._deleted or self._finished or self._ending):
+                    await self._keep_running(tasks)
+                await self._stop()
+                while not self._deleted:
+                    await self._wait(None)
+                await self._remove()
+            finally:
+                writer.cancel()
+                for pull in self._pulls.values():
+                    pull.task.cancel()
+
+    async def _keep_running(self, tasks: asyncio.TaskGroup) -> None:
+        """Brings the Pod to what its specification says and keeps it there, until it has come to its end."""
+        while not (self._deleted or self._ending):
+            self._wake.clear()
+            again: float | None = None
+            try:
+                done, wake_at = await self._sync(tasks)
+                if done:
+                    return
+                if wake_at is not None:
+                    again = max(0.0, wake_at - time.time())
+            except (CRIError, OSError) as error:
+                log.warning("pod %s: %s", describe(self.pod), error)
+                again = self._retry.next()
+            deadline = self._deadline()
+            if deadline is not None:
+                left = deadline - time.time()
+                if left <= 0:
+                    message = "Pod was active on the node longer than the specified deadline"
+                    self._ending = Ending("DeadlineExceeded", message)
+                    self.context.recorder.event(self.pod, "Normal", "DeadlineExceeded", message)
+                    return
+                again = left if again is None else min(again, left)
+            await self._wait(again)
+
+    def _deadline(self) -> float | None:
+        seconds = self.pod.spec.active_deadline_seconds
+        return None if seconds is None else times.to_seconds(self._start_time) + seconds
+
+    async def _wait(self, seconds: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _sync(self, tasks: asyncio.TaskGroup) -> tuple[bool, float | None]:
+        """One pass. Returns whether the Pod has come to its end, and when (in seconds since the epoch) to look again."""
+        await self._look()
+        actions = self._compute()
+        if actions.create_sandbox:
+            if not await self._create_sandbox(actions.sandbox_attempt):
+                self._publish(actions)
+                return False, time.time() + self._retry.next()
+            await self._look()
+            actions = self._compute()
+        for kill in actions.kill:
+            await self._kill(kill)
+        wake_at = actions.wake_at / 1e9 if actions.wake_at is not None else None
+        started = False
+        for start in actions.start:
+            if self._deleted or self._ending:
+                break
+            self._crash_loops.pop(start.container.name, None)
+            retry_at = await self._start(tasks, start, actions)
+            if retry_at is None:
+                started = True
+            elif retry_at:
+                wake_at = retry_at if wake_at is None else min(wake_at, retry_at)
+            elif start.container in self.pod.spec.containers:
+                break
+        if started or actions.kill:
+            await self._look()
+            # What was started may be all that the init phase waited for, or have exited already.
+            following = self._compute()
+            if following.start or following.done:
+                self._wake.set()
+            actions.waiting = {**following.waiting, **actions.waiting}
+        self._report_crash_loops(actions)
+        self._publish(actions, ended=actions.done)
+        return actions.done, wake_at
+
+    async def _look(self) -> None:
+        """Reads what the runtime holds of the Pod."""
+        uid = self.pod.metadata.uid
+        runtime = self.context.runtime
+        self.records = Records.of(
+            await runtime.list_pod_sandbox(pod_uid=uid), await runtime.list_containers(pod_uid=uid)
+        )
+        for held in self.records.containers.values():
+            for status in held:
+                if status.state == ContainerState.EXITED:
+                    if (event := self._exited.pop(status.id, None)) is not None:
+                        event.set()
+                    if status.id not in self._messages:
+                        self._messages[status.id] = await asyncio.to_thread(termination_message, status)
+
+    def _compute(self) -> Actions:
+        return pod_actions.compute(self.pod, self.records, restart_floor(self.pod, self.records), time.time_ns())
+
+    def _publish(self, actions: Actions, *, ended: bool = False) -> None:
+        waiting = {start.container.name: pod_actions.default_waiting(self.pod) for start in actions.start}
+        waiting.update((name, trouble) for name, (_, trouble, _) in self._trouble.items())
+        waiting.update((name, why) for name, why in actions.waiting.items() if name not in waiting or why.message)
+        self._set_status(waiting, ended=ended)
+
+    def _set_status(self, waiting: dict[str, Waiting], *, ended: bool) -> None:
+        ending = self._ending
+        observed = Observed(
+            records=self.records,
+            waiting=waiting,
+            messages=self._messages,
+            runtime=self.context.runtime_name,
+            host_ip=self.context.host_ip,
+            start_time=self._start_time,
+            ended=ended,
+            phase=FAILED if ending is not None else "",
+            reason=ending.reason if ending is not None else self.pod.status.reason,
+            message=ending.message if ending is not None else self.pod.status.message,
+        )
+        self._status.set(generate(self.pod, observed, time.time()))
+
+    # -- starting
+
+    async def _create_sandbox(self, attempt: int) -> bool:
+        """Cgroup, directories, volumes and sandbox. False: it failed and is to be tried again."""
+        context, pod = self.context, self.pod
+        if attempt > 0:
+            text = "Pod sandbox changed, it will be killed and re-created."
+            context.recorder.event(pod, "Normal", "SandboxChanged", text)
+            for sandbox in await context.runtime.list_pod_sandbox(pod_uid=pod.metadata.uid):
+                await context.runtime.stop_pod_sandbox(sandbox.id)
+        try:
+            await context.cgroups.create(cgroups.pod_cgroup(context.cgroup_root, pod), cgroups.pod_resources(pod))
+            await asyncio.to_thread(self._make_directories)
+            await self._set_up_volumes()
+            await context.runtime.run_pod_sandbox(
+                sandbox_config(context, pod, attempt), pod.spec.runtime_class_name or ""
+            )
+        except VolumeError as error:
+            context.recorder.event(pod, "Warning", "FailedMount", str(error))
+            return False
+        except CRIError as error:
+            text = f"Failed to create pod sandbox: {error.message}"
+            context.recorder.event(pod, "Warning", "FailedCreatePodSandBox", text)
+            return False
+        self._retry.reset()
+        return True
+
+    def _make_directories(self) -> None:
+        uid = self.pod.metadata.uid
+        self.context.paths.directory(uid).mkdir(mode=0o750, parents=True, exist_ok=True)
+        self.context.paths.pod_logs(self.pod).mkdir(mode=0o755, parents=True, exist_ok=True)
+
+    async def _set_up_volumes(self) -> dict[str, Mounted]:
+        return await self.context.volumes.set_up(self.pod)
+
+    async def _start(self, tasks: asyncio.TaskGroup, start: Start, actions: Actions) -> float | None:
+        """Starts one container. None: started. Else when (seconds since the epoch) to try again; 0: on a wake-up."""
+        container = start.container
+        name = container.name
+        held = self._trouble.get(name)
+        if held is not None and held[0] == start.attempt and held[2] > time.time():
+            return held[2]
+        try:
+            image = await self._image(tasks, start)
+        except ImageError as error:
+            return self._troubled(start, Waiting(error.reason, error.message), error.retry_in)
+        if image is None:
+            return 0.0
+        runtime = self.context.runtime
+        sandbox = self.records.ready_sandbox
+        if sandbox is None:
+            return time.time()
+        try:
+            volumes = await self._set_up_volumes()
+            for old in start.replaces:
+                await runtime.remove_container(old.id)
+            config = await container_config(self.context, self._with_ips(sandbox.ips), start, image, volumes)
+        except (ConfigError, ApiError, ConnectionFailed) as error:
+            self._event(container, "Warning", "Failed", f"Error: {error}")
+            return self._troubled(start, Waiting("CreateContainerConfigError", str(error)))
+        except VolumeError as error:
+            self.context.recorder.event(self.pod, "Warning", "FailedMount", str(error))
+            return self._troubled(start, pod_actions.default_waiting(self.pod))
+        try:
+            container_id = await runtime.create_container(sandbox.id, config)
+        except CRIError as error:
+            self._event(container, "Warning", "Failed", f"Error: {error.message}")
+            return self._troubled(start, Waiting("CreateContainerError", error.message))
+        self._event(container, "Normal", "Created", "Container created")
+        try:
+            await runtime.start_container(container_id)
+        except CRIError as error:
+            self._event(container, "Warning", "Failed", f"Error: {error.message}")
+            self._trouble[name] = (start.attempt, Waiting("RunContainerError", error.message), 0.0)
+            return None
+        self._event(container, "Normal", "Started", "Container started")
+        self._trouble.pop(name, None)
+        self._retry.reset()
+        return None
+
+    def _troubled(self, start: Start, waiting: Waiting, retry_in: float | None = None) -> float:
+        retry_at = time.time() + (self._retry.next() if retry_in is None else retry_in)
+        self._trouble[start.container.name] = (start.attempt, waiting, retry_at)
+        return retry_at
+
+    def _with_ips(self, ips: list[str]) -> Pod:
+        context = self.context
+        own = [context.host_ip] if self.pod.spec.host_network else ips
+        status = replace(
+            self.pod.status,
+            pod_ip=own[0] if own else "",
+            pod_ips=[PodIP(ip=ip) for ip in own],
+            host_ip=context.host_ip,
+        )
+        if not status.host_ips:
+            status.host_ips = [HostIP(ip=context.host_ip)]
+        return replace(self.pod, status=status)
+
+    async def _image(self, tasks: asyncio.TaskGroup, start: Start) -> Image | None:
+        """The image of the container; None while it is being pulled. Raises ImageError."""
+        container = start.container
+        name = container.name
+        pull = self._pulls.get(name)
+        if pull is not None and pull.attempt == start.attempt and not pull.task.done():
+            return None
+        self._pulls.pop(name, None)
+        if pull is not None and pull.attempt == start.attempt:
+            outcome = pull.task.result()
+            if isinstance(outcome, ImageError):
+                raise outcome
+            return outcome
+        context = self.context
+
+        def report(type: str, reason: str, message: str) -> None:
+            self._event(container, type, reason, message)
+
+        found = await context.images.present(self.pod, container, report)
+        if found is not None:
+            return found
+
+        async def pull_image() -> Image | ImageError:
+            try:
+                return await context.images.pull(self.pod, container, await self._keyring(), report)
+            except ImageError as error:
+                return error
+            finally:
+                self.wake()
+
+        task = tasks.create_task(pull_image())
+        self._pulls[name] = _Pull(start.attempt, task)
+        return None
+
+    async def _keyring(self) -> Keyring:
+        secrets, missing = [], []
+        for reference in self.pod.spec.image_pull_secrets:
+            try:
+                secret = await self.context.objects.secret(self.pod.metadata.namespace, reference.name)
+            except (ApiError, ConnectionFailed) as error:
+                log.warning("image pull secret %s: %s", reference.name, error)
+                secret = None
+            if secret is None:
+                missing.append(reference.name)
+            else:
+                secrets.append(secret)
+        if missing:
+            text = f"Unable to retrieve some image pull secrets ({', '.join(missing)}); "
+            text += "attempting to pull the image may not succeed."
+            self.context.recorder.event(self.pod, "Warning", "FailedToRetrieveImagePullSecret", text)
+        return Keyring.of(secrets)
+
+    def _event(self, container: Container, type: str, reason: str, message: str) -> None:
+        container_event(
+            self.context,
+            self.pod,
+            container.name,
+            type,
+            reason,
+            message,
+            init=container in self.pod.spec.init_containers,
+        )
+
+    def _report_crash_loops(self, actions: Actions) -> None:
+        """One BackOff event a back-off, however often the Pod is looked at meanwhile."""
+        for container in all_containers(self.pod.spec):
+            name = container.name
+            waiting = actions.waiting.get(name)
+            newest = self.records.newest(name)
+            if waiting is None or waiting.reason != "CrashLoopBackOff" or newest is None:
+                continue
+            if self._crash_loops.get(name) != newest.metadata.attempt:
+                self._crash_loops[name] = newest.metadata.attempt
+                text = f"Back-off restarting failed container {name} in pod {describe(self.pod)}"
+                self._event(container, "Warning", "BackOff", text)
+
+    # -- stopping
+
+    async def _kill(self, kill: Kill) -> None:
+        """Stops one container that the restart policy will start anew."""
+        name = kill.status.metadata.name
+        container = next(c for c in all_containers(self.pod.spec) if c.name == name)
+        self._event(container, "Normal", "Killing", kill.message)
+        await self._stop_containers([kill.status], time.monotonic())
+
+    def _grace(self) -> float:
+        """Seconds that the containers of the Pod have from the start of its end."""
+        meta, spec = self.pod.metadata, self.pod.spec
+        grace = spec.termination_grace_period_seconds
+        if self._deleted and meta.deletion_grace_period_seconds is not None:
+            grace = meta.deletion_grace_period_seconds
+        if self._ending is not None and self._ending.grace is not None:
+            grace = self._ending.grace
+        return max(_MIN_GRACE, float(30 if grace is None else grace))
+
+    async def _stop(self) -> None:
+        """Ends all containers, sidecars last; then the sandbox, volumes and cgroup. Writes the final status."""
+        await self._look()
+        since = time.monotonic()
+        sidecars = [c.name for c in self.pod.spec.init_containers if is_sidecar(c)]
+        running = self.records.running()
+        for container in all_containers(self.pod.spec):
+            if any(status.metadata.name == container.name for status in running):
+                self._event(container, "Normal", "Killing", f"Stopping container {container.name}")
+        await self._stop_containers([c for c in running if c.metadata.name not in sidecars], since)
+        for name in reversed(sidecars):
+            await self._stop_containers([c for c in running if c.metadata.name == name], since)
+        if running:
+            await self._look()
+        if self._present:
+            self._set_status({}, ended=True)
+        if not self._deleted:
+            await stop_pod(self.context, self.pod.metadata.uid)
+            await self._look()
+            self._set_status({}, ended=True)
+
+    async def _stop_containers(self, statuses: list[ContainerStatus], since: float) -> None:
+        """Returns when all have exited. A shorter grace period that arrives meanwhile holds from the same start."""
+        if not statuses:
+            return
+        runtime = self.context.runtime
+        while True:
+            grace = self._grace()
+            left = max(0.0, since + grace - time.monotonic())
+            stopping = asyncio.gather(*(runtime.stop_container(status.id, left) for status in statuses))
+            shorter = asyncio.ensure_future(self._shorter_than(grace))
+            try:
+                await asyncio.wait((stopping, shorter), return_when=asyncio.FIRST_COMPLETED)
+                if stopping.done():
+                    stopping.result()
+                    return
+            finally:
+                for future in (stopping, shorter):
+                    future.cancel()
+                await asyncio.gather(stopping, shorter, return_exceptions=True)
+
+    async def _shorter_than(self, grace: float) -> None:
+        while self._grace() >= grace:
+            await self._changed.wait()
+            self._changed.clear()
+
+    async def _remove(self) -> None:
+        """Removes everything from the node, then the Pod from the API."""
+        meta, context = self.pod.metadata, self.context
+        backoff = Backoff(initial=0.2, maximum=10.0)
+        while True:
+            try:
+                await remove_pod(context, meta.uid)
+                break
+            except (CRIError, OSError) as error:
+                log.warning("pod %s cannot be removed yet: %s", describe(self.pod), error)
+                await asyncio.sleep(backoff.next())
+        context.images.forget(meta.uid)
+        await self._status.flush()
+        while self._present:
+            try:
+                await context.client.delete(Pod, meta.name, meta.namespace, grace_period_seconds=0, uid=meta.uid)
+                return
+            except ConnectionFailed:
+                await context.client.recovered(backoff.next())
+            except ApiError as error:
+                if error.code in (404, 409):
+                    return
+                log.warning("pod %s cannot be deleted: %s", describe(self.pod), error)
+                await asyncio.sleep(backoff.next())

@@ -1,0 +1,91 @@
+"""Container logs: tail, since, timestamps, partial lines, limits, following to the end and across a rotation."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from podling.kubelet.logs import LogOptions, read_logs, tail_offset
+
+LINES = [
+    b"2026-01-02T03:04:05.000000001+00:00 stdout F one\n",
+    b"2026-01-02T03:04:06.5+00:00 stderr F two\n",
+    b"2026-01-02T03:04:07+00:00 stdout P thr\n",
+    b"2026-01-02T03:04:07.1+00:00 stdout F ee\n",
+]
+
+
+def collect(path: Path, options: LogOptions) -> bytes:
+    async def run() -> bytes:
+        exited = asyncio.Event()
+        exited.set()
+        return b"".join([part async for part in read_logs(path, options, exited)])
+
+    return asyncio.run(run())
+
+
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "0.log"
+    path.write_bytes(b"".join(LINES))
+    return path
+
+
+def test_partial_lines_are_joined(tmp_path: Path) -> None:
+    assert collect(log(tmp_path), LogOptions()) == b"one\ntwo\nthree\n"
+
+
+def test_timestamps_stand_once_before_a_joined_line(tmp_path: Path) -> None:
+    got = collect(log(tmp_path), LogOptions(timestamps=True, tail_lines=2))
+    assert got == b"2026-01-02T03:04:07+00:00 three\n"
+
+
+def test_tail_and_limit(tmp_path: Path) -> None:
+    assert collect(log(tmp_path), LogOptions(tail_lines=0)) == b""
+    assert collect(log(tmp_path), LogOptions(tail_lines=3)) == b"two\nthree\n"
+    assert collect(log(tmp_path), LogOptions(limit_bytes=5)) == b"one\nt"
+
+
+def test_since_is_compared_as_a_time(tmp_path: Path) -> None:
+    assert collect(log(tmp_path), LogOptions(since="2026-01-02T04:04:06.5+01:00")) == b"two\nthree\n"
+
+
+def test_one_stream(tmp_path: Path) -> None:
+    assert collect(log(tmp_path), LogOptions(stream="Stderr")) == b"two\n"
+
+
+def test_follow_reads_what_comes_across_a_rotation_and_ends_with_the_container(tmp_path: Path) -> None:
+    path = log(tmp_path)
+
+    async def run() -> bytes:
+        exited, seen = asyncio.Event(), asyncio.Queue[bytes]()
+
+        async def read() -> None:
+            async for part in read_logs(path, LogOptions(follow=True, tail_lines=1), exited):
+                seen.put_nowait(part)
+
+        got = b""
+        task = asyncio.create_task(read())
+        got += await seen.get()
+        with path.open("ab") as file:
+            file.write(b"2026-01-02T03:04:08+00:00 stdout F four\n")
+        got += await seen.get()
+        path.rename(tmp_path / "0.log.old")
+        path.write_bytes(b"2026-01-02T03:04:09+00:00 stdout F five\n")
+        got += await seen.get()
+        exited.set()
+        await task
+        return got
+
+    assert asyncio.run(run()) == b"ee\nfour\nfive\n"
+
+
+@given(st.lists(st.text(alphabet="ab", max_size=3), max_size=30), st.integers(0, 40))
+def test_tail_offset_is_the_start_of_the_last_lines(lines: list[str], count: int) -> None:
+    data = "".join(line + "\n" for line in lines).encode()
+    expected = "".join(line + "\n" for line in lines[max(0, len(lines) - count) :]).encode()
+    file = io.BytesIO(data)
+    assert data[tail_offset(file, count) :] == expected
