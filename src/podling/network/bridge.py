@@ -9,12 +9,11 @@ missing, so a restarted agent finds its Pods connected as they were.
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
@@ -39,6 +38,25 @@ class BridgeConfig:
     data_dir: Path
 
 
+class _Shared:
+    """Work of which one run serves many callers: each returns after a run that began after its call."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._work = work
+        self._lock = asyncio.Lock()
+        self._calls = 0
+        self._served = 0
+
+    async def __call__(self) -> None:
+        self._calls += 1
+        call = self._calls
+        async with self._lock:
+            if self._served < call:
+                serving = self._calls
+                await self._work()
+                self._served = serving
+
+
 class Bridge:
     """Implements runtime.protocol.NetworkPlugin. Every method raises NetworkError when it fails."""
 
@@ -55,11 +73,12 @@ class Bridge:
         self._ipam = Ipam(self._range, self._directory)
         # Netlink waits for the kernel's network lock, and entering a namespace changes the whole thread.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
+        self._deletion_thread = ThreadPoolExecutor(1, thread_name_prefix="network-deletion")
         self._links: Links | None = None
         self._lock_fd = -1
-        self._rules_lock = asyncio.Lock()
-        self._rules_wanted = 0
-        self._rules_done = 0
+        self._doomed: set[str] = set()
+        self._delete_doomed = _Shared(self._delete_links)
+        self._apply_rules = _Shared(self._replace_rules)
 
     async def open(self) -> None:
         """Makes the bridge and the rules, or puts them right. Raises NetworkError: RangeOverlap, BridgeInUse."""
@@ -72,6 +91,7 @@ class Bridge:
             await self._run(self._links.close)
             self._links = None
         self._thread.shutdown()
+        self._deletion_thread.shutdown()
         self._unlock()
 
     async def reset(self) -> None:
@@ -103,7 +123,10 @@ class Bridge:
         return [lease.address]
 
     async def teardown(self, sandbox_id: str, netns_path: str, config: SandboxConfig) -> None:
-        lease = await self._run(lambda: self._teardown(sandbox_id))
+        # The cable first: while it is there, nobody else may have its address.
+        self._doomed.add(veth_name(sandbox_id))
+        await self._delete_doomed()
+        lease = await self._run(lambda: self._ipam.free(sandbox_id))
         if lease is not None and lease.host_ports:
             await self._apply_rules()
 
@@ -118,25 +141,23 @@ class Bridge:
             message=f"Network plugin returns error: bridge {self._name} is not up; restarting the agent makes it anew",
         )
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _run(self, work: Callable[[], T], thread: ThreadPoolExecutor | None = None) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await asyncio.get_running_loop().run_in_executor(thread or self._thread, work)
         except NetworkError:
             raise
         except OSError as error:
             raise NetworkError("NetworkSetupFailed", f"network of bridge {self._name}: {error}") from error
 
-    async def _apply_rules(self) -> None:
-        """Replaces the table. Of several calls at once, one run of nft covers those that came while it waited."""
-        self._rules_wanted += 1
-        wanted = self._rules_wanted
-        async with self._rules_lock:
-            if self._rules_done >= wanted:
-                return
-            covered = self._rules_wanted
-            leases = await self._run(self._ipam.leases)
-            await nftables.apply(nftables.ruleset(self._name, self._range.network, leases))
-            self._rules_done = covered
+    async def _replace_rules(self) -> None:
+        leases = await self._run(self._ipam.leases)
+        await nftables.apply(nftables.ruleset(self._name, self._range.network, leases))
+
+    async def _delete_links(self) -> None:
+        names = set(self._doomed)
+        links = self._opened()
+        await self._run(lambda: links.delete(names), self._deletion_thread)
+        self._doomed -= names
 
     # The rest runs in the network thread.
 
@@ -150,10 +171,9 @@ class Bridge:
         self._lock()
         links = self._links or Links(self._name, self._owner, self._range)
         self._links = links
-        links.delete_bridge()
         self._ipam.load()
+        links.delete_bridge({veth_name(lease.sandbox_id) for lease in self._ipam.leases()})
         for lease in self._ipam.leases():
-            links.delete(veth_name(lease.sandbox_id))
             self._ipam.free(lease.sandbox_id)
         shutil.rmtree(self._directory)
 
@@ -164,23 +184,9 @@ class Bridge:
         return any(lease is not None and lease.host_ports for lease in freed)
 
     def _setup(self, sandbox_id: str, netns_path: str, ports: tuple[HostPort, ...]) -> Lease:
-        links = self._opened()
         lease = self._ipam.allocate(sandbox_id, ports)
-        name = veth_name(sandbox_id)
-        try:
-            links.add_pod(name, netns_path, lease.address)
-        except OSError as error:
-            if error.errno != errno.EEXIST:
-                raise
-            # Left by an attempt that did not end.
-            links.delete(name)
-            links.add_pod(name, netns_path, lease.address)
+        self._opened().add_pod(veth_name(sandbox_id), netns_path, lease.address)
         return lease
-
-    def _teardown(self, sandbox_id: str) -> Lease | None:
-        # The cable first: while it is there, nobody else may have its address.
-        self._opened().delete(veth_name(sandbox_id))
-        return self._ipam.free(sandbox_id)
 
     def _opened(self) -> Links:
         if self._links is None:
