@@ -184,14 +184,19 @@ class InformerSet:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self._informers: dict[type[Any], Informer[Any]] = {}
+        self._informers: dict[tuple[object, str, str, str], Informer[Any]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
-    def of(self, type: type[T]) -> Informer[T]:
-        """The informer of all objects of this kind. It runs as soon as the set does."""
-        informer = self._informers.get(type)
+    def of(
+        self, type: type[T], namespace: str = "", *, field_selector: str = "", label_selector: str = ""
+    ) -> Informer[T]:
+        """The informer of the objects of this kind that match. It runs as soon as the set does."""
+        key = (type, namespace, field_selector, label_selector)
+        informer = self._informers.get(key)
         if informer is None:
-            informer = self._informers[type] = Informer(self.client, type)
+            informer = self._informers[key] = Informer(
+                self.client, type, namespace, field_selector=field_selector, label_selector=label_selector
+            )
             if self._tasks is not None:
                 self._tasks.create_task(informer.run(), name=f"informer {informer.resource.plural}")
         return informer

@@ -1,7 +1,7 @@
 """The scheduling queue: Pods to place now (active), after an error (delayed), or after a change (unschedulable).
 
-As kube-scheduler orders them: by priority, then by age; a Pod whose attempt failed a moment ago yields to the others for
-1 s, doubling to 10 s, unless nobody else is waiting.
+As kube-scheduler orders them: by priority, then by age; a Pod whose attempt failed a moment ago yields to the others
+for 1 s, doubling to 10 s, unless nobody else is waiting.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class QueuedPod:
 
     @property
     def backoff_until(self) -> float:
-        return self.failed_at + min(_BACKOFF_INITIAL * 2 ** max(self.attempts - 1, 0), _BACKOFF_MAXIMUM)
+        return self.failed_at + min(_BACKOFF_INITIAL * (1 << min(max(self.attempts - 1, 0), 10)), _BACKOFF_MAXIMUM)
 
 
 _Heap = list[tuple[float, int, int, QueuedPod]]
@@ -60,7 +60,7 @@ _Heap = list[tuple[float, int, int, QueuedPod]]
 
 
 class SchedulingQueue:
-    """Holds every Pod that is to be scheduled, by uid, until it is deleted from the queue: while it is being placed too."""
+    """Holds every Pod that is to be scheduled, by uid, until it is deleted from the queue: also while it is placed."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -1,7 +1,7 @@
 """The scheduler: gives every Pod without a Node the best one that will do.
 
-A placement is decided synchronously within one step of the event loop (so no change can slip in between), counts at once
-in the cache, and is bound in the background while the next Pod is being placed.
+A placement is decided synchronously within one step of the event loop (so no change can slip in between), counts at
+once in the cache, and is bound in the background while the next Pod is being placed.
 """
 
 from __future__ import annotations
