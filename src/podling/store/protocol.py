@@ -14,7 +14,6 @@ from typing import Protocol
 
 from msgspec import Struct
 
-
 Encode = Callable[[int], bytes]
 """From the revision that a write got to the bytes to store."""
 
@@ -77,7 +76,7 @@ class EventType(StrEnum):
 
 
 class Event(Struct, frozen=True):
-    """One write. For DELETED `value` is the last value, made by delete(); `previous` is the value before a MODIFIED or DELETED.
+    """One write. For DELETED `value` is the last value, made by delete(); `previous` is what the write replaced (not ADDED).
 
     A BOOKMARK carries only the revision (key "" and value b""): everything up to it has been delivered.
     """

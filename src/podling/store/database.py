@@ -1,0 +1,305 @@
+"""The SQLite file below the store: blocking, called in threads.
+
+One table, the log: a row for every write. The current value of a key is its newest row, so a value is written once.
+Compaction up to a revision removes what nobody can ask for any more: rows that another row at or below that revision
+replaced, and deletions at or below it. Every row is found by its primary key; no other index exists.
+
+The writer's methods (commit, maintain) and the reader's (read, checkpoint) use two connections and may run in two
+threads at the same time, one call each; WAL readers see a snapshot and never hold the writer up.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from podling.store.history import History, Record
+from podling.store.protocol import Compacted, Entry, Event, EventType, StoreError
+from podling.store.retention import Retention
+
+APPLICATION_ID: Final = 0x506F646C  # "Podl"
+SCHEMA_VERSION: Final = 1
+CHECKPOINT_BYTES: Final = 4 << 20
+"""Written to the WAL before it is copied into the database file in the background."""
+WAL_LIMIT_BYTES: Final = 16 << 20
+"""Written to the WAL before the writer stops to empty it: background copies did not catch up with the load."""
+VACUUM_PAGES: Final = 512
+"""Pages given back to the file system in one step, and the number of free pages that is worth one."""
+
+SCHEMA: Final = """
+CREATE TABLE log (
+    revision INTEGER PRIMARY KEY,
+    time     INTEGER NOT NULL,
+    type     INTEGER NOT NULL,
+    former   INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    key      TEXT NOT NULL,
+    value    BLOB NOT NULL
+) STRICT;
+CREATE TABLE compaction (revision INTEGER NOT NULL) STRICT;
+INSERT INTO compaction VALUES (0);
+"""
+
+TYPES: Final = (EventType.ADDED, EventType.MODIFIED, EventType.DELETED)
+CODES: Final = {type: code for code, type in enumerate(TYPES)}
+
+
+class Loaded(Struct, frozen=True):
+    entries: dict[str, Entry]
+    revision: int
+    compacted: int
+
+
+class DatabaseLocked(StoreError):
+    """Another process has the file open."""
+
+
+class DatabaseCorrupt(StoreError):
+    """The file is not a database of this program, or is damaged."""
+
+
+def _checksum(revision: int, key: str, value: bytes) -> int:
+    return zlib.crc32(value, zlib.crc32(key.encode(), revision & 0xFFFFFFFF))
+
+
+class Database:
+    def __init__(self, path: Path, retention: Retention) -> None:
+        self._path = path
+        self._retention = retention
+        self._compacted = 0
+        self._wal_bytes = 0
+        self._lock = -1
+        self._connections = ExitStack()
+
+    @property
+    def checkpoint_due(self) -> bool:
+        return self._wal_bytes >= CHECKPOINT_BYTES
+
+    def open(self, history: History) -> Loaded:
+        """Locks, verifies and reads the file, made if it does not exist; fills `history` with the newest events.
+
+        Raises DatabaseLocked, DatabaseCorrupt, or StoreError if the file system does not let us.
+        """
+        try:
+            self._acquire_lock()
+            try:
+                self._connect()
+                return self._load(history)
+            except BaseException:
+                self.close()
+                raise
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"{self._path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise DatabaseCorrupt(f"{self._path} is damaged: {error}") from error
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}") from error
+
+    def _acquire_lock(self) -> None:
+        # Not on the database itself: closing any descriptor of it would drop SQLite's own locks.
+        path = self._path.with_name(self._path.name + ".lock")
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(lock, 20).decode(errors="replace").strip()
+            os.close(lock)
+            raise DatabaseLocked(f"{self._path} is in use by process {holder or 'unknown'}") from None
+        except BaseException:
+            os.close(lock)
+            raise
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        self._lock = lock
+
+    def _connect(self) -> None:
+        if not self._path.exists():
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        self._writer = self._connections.enter_context(closing(self._new_connection()))
+        if self._writer.execute("PRAGMA page_count").fetchone()[0] == 0:
+            self._create()
+        application = self._writer.execute("PRAGMA application_id").fetchone()[0]
+        version = self._writer.execute("PRAGMA user_version").fetchone()[0]
+        if application != APPLICATION_ID:
+            raise DatabaseCorrupt(f"{self._path} is not a Podling store")
+        if version != SCHEMA_VERSION:
+            raise DatabaseCorrupt(f"{self._path} has store format {version}; this Podling reads {SCHEMA_VERSION}")
+        self._reader = self._connections.enter_context(closing(self._new_connection()))
+        for connection in (self._writer, self._reader):
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA busy_timeout = 5000")
+            connection.execute("PRAGMA cache_size = -1024")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES}")
+
+    def _new_connection(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+
+    def _create(self) -> None:
+        self._writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        self._writer.execute("PRAGMA journal_mode = WAL")
+        self._writer.execute("PRAGMA synchronous = FULL")
+        self._writer.executescript(
+            f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; {SCHEMA} COMMIT;"
+        )
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _load(self, history: History) -> Loaded:
+        complaint = self._writer.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if complaint != "ok":
+            raise DatabaseCorrupt(f"{self._path} is damaged: {complaint}")
+        self._compacted = self._writer.execute("SELECT revision FROM compaction").fetchone()[0]
+        history.floor = self._compacted
+        entries: dict[str, Entry] = {}
+        revision = self._compacted
+        for revision, written, code, former, checksum, key, value in self._writer.execute(
+            "SELECT revision, time, type, former, checksum, key, value FROM log ORDER BY revision"
+        ):
+            if checksum != _checksum(revision, key, value):
+                raise DatabaseCorrupt(f"{self._path} is damaged: revision {revision} of {key} has a wrong checksum")
+            previous = entries.get(key)
+            if revision > self._compacted:
+                if former != (previous.revision if previous else 0):
+                    raise DatabaseCorrupt(f"{self._path} is damaged: revision {former} of {key} is missing")
+                event = Event(TYPES[code], key, value, revision, previous.value if previous else None)
+                record = Record(event, previous)
+                history.append(record)
+                self._retention.add(revision, written, record.size)
+            if TYPES[code] is EventType.DELETED:
+                entries.pop(key, None)
+            else:
+                entries[key] = Entry(key, value, revision)
+        return Loaded(entries, revision, self._compacted)
+
+    def commit(self, records: Sequence[Record]) -> int:
+        """Writes all or nothing, durable on return; compacts a little on the way. Returns the compacted revision.
+
+        Raises sqlite3.Error; nothing is written then.
+        """
+        now = int(time.time())
+        rows = [
+            (
+                record.event.revision,
+                now,
+                CODES[record.event.type],
+                record.former.revision if record.former else 0,
+                _checksum(record.event.revision, record.event.key, record.event.value),
+                record.event.key,
+                record.event.value,
+            )
+            for record in records
+        ]
+        due = self._retention.due(now)
+        self._transaction(rows, due)
+        for record in records:
+            self._retention.add(record.event.revision, now, record.size)
+            self._wal_bytes += record.size + 4096
+        if self._wal_bytes > WAL_LIMIT_BYTES:
+            self._checkpoint(self._writer, "TRUNCATE")
+        return self._compacted
+
+    def _transaction(self, rows: Sequence[tuple[int, int, int, int, int, str, bytes]], compact: int) -> None:
+        connection = self._writer
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if rows:
+                connection.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            if compact:
+                span = (self._compacted, compact)
+                connection.execute(
+                    "DELETE FROM log WHERE revision IN"
+                    " (SELECT former FROM log WHERE revision > ? AND revision <= ? AND former > 0)",
+                    span,
+                )
+                connection.execute(
+                    f"DELETE FROM log WHERE revision > ? AND revision <= ? AND type = {CODES[EventType.DELETED]}", span
+                )
+                connection.execute("UPDATE compaction SET revision = ?", (compact,))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        if compact:
+            self._compacted = compact
+            self._retention.compacted(compact)
+
+    def maintain(self) -> tuple[int, bool]:
+        """One step of compaction and of giving free pages back. Returns the compacted revision and whether more is due.
+
+        Raises sqlite3.Error.
+        """
+        if due := self._retention.due(time.time()):
+            self._transaction((), due)
+            self._wal_bytes += 64 << 10
+            return self._compacted, True
+        free = self._writer.execute("PRAGMA freelist_count").fetchone()[0]
+        pages = self._writer.execute("PRAGMA page_count").fetchone()[0]
+        # A quarter of the file may stay free: the next writes use it, and taking it away would make them grow the file.
+        if free - pages // 4 < VACUUM_PAGES:
+            return self._compacted, False
+        self._writer.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        self._wal_bytes += VACUUM_PAGES * 4096
+        return self._compacted, True
+
+    def checkpoint(self) -> None:
+        """Copies the WAL into the database file beside the writer. Raises sqlite3.Error."""
+        self._checkpoint(self._reader, "PASSIVE")
+
+    def _checkpoint(self, connection: sqlite3.Connection, mode: str) -> None:
+        before = self._wal_bytes
+        _, frames, copied = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        if frames == copied:
+            self._wal_bytes = max(0, self._wal_bytes - before)
+
+    def read(self, after: int, until: int, lower: str, upper: str, limit: int) -> tuple[list[Record], int]:
+        """At most `limit` records with after < revision <= until and lower <= key < upper ("": no bound), in order.
+
+        Returns with them the revision up to which there are no others. Raises Compacted, StoreError.
+        """
+        connection = self._reader
+        try:
+            connection.execute("BEGIN")
+            try:
+                compacted = connection.execute("SELECT revision FROM compaction").fetchone()[0]
+                rows = connection.execute(
+                    "SELECT l.revision, l.type, l.key, l.value, f.revision, f.value"
+                    " FROM log l LEFT JOIN log f ON f.revision = l.former"
+                    " WHERE l.revision > ? AND l.revision <= ? AND l.key >= ? AND (? = '' OR l.key < ?)"
+                    " ORDER BY l.revision LIMIT ?",
+                    (after, until, lower, upper, upper, limit),
+                ).fetchall()
+            finally:
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreError(f"reading {self._path}: {error}") from error
+        if after < compacted:
+            raise Compacted(after, compacted)
+        records = [
+            Record(
+                Event(TYPES[code], key, value, revision, former_value),
+                Entry(key, former_value, former) if former is not None else None,
+            )
+            for revision, code, key, value, former, former_value in rows
+        ]
+        return records, records[-1].event.revision if len(records) == limit else until
+
+    def close(self) -> None:
+        try:
+            # The writer's connection is closed last: that copies the WAL into the file and removes it.
+            self._connections.close()
+        finally:
+            os.close(self._lock)
