@@ -40,8 +40,8 @@ class Scheduler:
 
     def __init__(self, client: Client, informers: InformerSet | None = None, *, name: str = NAME) -> None:
         self._client = client
-        self._own_informers = InformerSet(client) if informers is None else None
-        self._informers = informers or self._own_informers or InformerSet(client)
+        self._informers = InformerSet(client) if informers is None else informers
+        self._own_informers = self._informers if informers is None else None
         self._name = name
         self._cache = Cache()
         self._queue = SchedulingQueue()
