@@ -1,4 +1,8 @@
-"""JSON and plain dicts to API types and back."""
+"""JSON and plain documents to API types and back.
+
+What fits its type is decoded by msgspec at full speed. Only what does not (nulls, zones other than UTC, line breaks in
+base64, or a mistake) goes through podling.api.coerce, which either mends it or finds upstream's words for the mistake.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from podling.api import coerce
+from podling.api.coerce import DecodeError
 from podling.api.quantity import Quantity
 
+__all__ = ["DecodeError", "convert", "decode", "decode_json", "encode", "to_builtins"]
+
 T = TypeVar("T")
-
-
-class DecodeError(ValueError):
-    """The document does not fit its type. The text is what upstream's decoder says."""
 
 
 def _enc_hook(value: object) -> object:
@@ -37,20 +41,32 @@ def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
 
 
 def encode(value: object) -> bytes:
-    """Compact JSON; fields with their default are omitted."""
+    """Compact JSON; fields with their default are omitted, required ones never."""
     return _encoder.encode(value)
 
 
 def decode(type_: type[T], data: bytes | bytearray | memoryview | str) -> T:
-    """Trusted JSON to `type_`; nulls stand for absent fields. Raises DecodeError."""
+    """JSON to `type_`; nulls stand for absent fields, unknown fields are ignored. Raises DecodeError."""
     key: Any = type_
     try:
         value: T = _decoder(key).decode(data)
-        return value
     except msgspec.ValidationError:
-        return convert(msgspec.json.decode(data), type_)
+        return convert(decode_json(data), type_)
     except msgspec.DecodeError as error:
-        raise DecodeError(str(error)) from error
+        raise _syntax_error(data, error) from None
+    return value
+
+
+def decode_json(data: bytes | bytearray | memoryview | str) -> Any:
+    """JSON to plain dicts and lists. Raises DecodeError."""
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise _syntax_error(data, error) from None
+
+
+def _syntax_error(data: bytes | bytearray | memoryview | str, error: msgspec.DecodeError) -> DecodeError:
+    return DecodeError(coerce.syntax_error(data if isinstance(data, str) else bytes(data)) or str(error))
 
 
 def to_builtins(value: object) -> Any:
@@ -59,16 +75,12 @@ def to_builtins(value: object) -> Any:
 
 
 def convert(document: object, type_: type[T]) -> T:
-    """A plain document to `type_`; nulls stand for absent fields. Raises DecodeError."""
+    """A plain document to `type_`; nulls stand for absent fields, unknown fields are ignored. Raises DecodeError."""
     try:
-        return msgspec.convert(_without_nulls(document), type_, dec_hook=_dec_hook)
+        return msgspec.convert(document, type_, dec_hook=_dec_hook)
+    except msgspec.ValidationError:
+        mended = coerce.coerce(document, type_)
+    try:
+        return msgspec.convert(mended, type_, dec_hook=_dec_hook)
     except msgspec.ValidationError as error:
         raise DecodeError(str(error)) from error
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
-    return value

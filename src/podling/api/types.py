@@ -9,9 +9,10 @@ from msgspec import Meta, Struct
 Int32: TypeAlias = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Int64: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 IntOrString: TypeAlias = int | str
-Time: TypeAlias = str
-"""RFC 3339 in UTC with seconds, "2026-01-02T03:04:05Z"; empty when unset."""
-MicroTime: TypeAlias = str
+_SECONDS = r"\d\d\d\d-\d\d-\d\dT\d\d:\d\d:\d\d"
+Time: TypeAlias = Annotated[str, Meta(pattern=rf"\A({_SECONDS}Z|)\Z")]
+"""RFC 3339 in UTC with seconds, "2026-01-02T03:04:05Z"; empty when unset. The codec brings other zones to UTC."""
+MicroTime: TypeAlias = Annotated[str, Meta(pattern=rf"\A({_SECONDS}\.\d\d\d\d\d\dZ|)\Z")]
 """RFC 3339 in UTC with microseconds, "2026-01-02T03:04:05.000000Z"; empty when unset."""
 
 

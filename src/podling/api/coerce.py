@@ -1,0 +1,395 @@
+"""Plain documents as Go's decoder would read them: mended where it is lenient, refused in its words where it is not.
+
+Source of the behaviour: sigs.k8s.io/json (encoding/json, case-sensitive) and the UnmarshalJSON methods of Time,
+MicroTime, Quantity and IntOrString. A mistake in one of these four ends decoding at once; other mistakes are reported
+after the whole document was read, the first of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from podling.api import shape
+from podling.api.go import quote
+from podling.api.quantity import Quantity
+from podling.api.shape import Shape
+from podling.api.types import Object
+
+
+class DecodeError(ValueError):
+    """The document does not fit its type. The text is what upstream's API server answers."""
+
+
+class _Abort(Exception):
+    pass
+
+
+def coerce(document: object, type_: Any) -> Any:
+    """`document` without nulls, times in UTC, base64 in one line. Raises DecodeError for the first mistake."""
+    target = shape.of(type_)
+    walk = _Walk()
+    try:
+        mended = walk.value(document, target)
+    except _Abort as error:
+        raise DecodeError(cannot_handle(type_, str(error))) from None
+    if walk.first:
+        raise DecodeError(cannot_handle(type_, walk.first))
+    return mended
+
+
+def cannot_handle(type_: Any, cause: str) -> str:
+    """The message of a body that is no object of its kind: `Pod in version "v1" cannot be handled as a Pod: ...`."""
+    version, kind = _kind(type_)
+    return f"{kind} in version {quote(version)} cannot be handled as a {kind}: {cause}" if kind else cause
+
+
+@cache
+def _kind(type_: Any) -> tuple[str, str]:
+    if isinstance(type_, type) and issubclass(type_, Object) and "api_version" in type_.__struct_fields__:
+        empty: Any = type_()
+        return empty.api_version, empty.kind
+    return "", ""
+
+
+# Go's names of string types, by field: "cannot unmarshal number into Go struct field ... of type v1.RestartPolicy".
+_NAMED_STRINGS = {
+    "Container.imagePullPolicy": "v1.PullPolicy",
+    "Container.restartPolicy": "v1.ContainerRestartPolicy",
+    "Container.terminationMessagePolicy": "v1.TerminationMessagePolicy",
+    "ContainerPort.protocol": "v1.Protocol",
+    "EmptyDirVolumeSource.medium": "v1.StorageMedium",
+    "EphemeralContainer.imagePullPolicy": "v1.PullPolicy",
+    "HTTPGetAction.scheme": "v1.URIScheme",
+    "HostPathVolumeSource.type": "v1.HostPathType",
+    "LabelSelectorRequirement.operator": "v1.LabelSelectorOperator",
+    "NodeSelectorRequirement.operator": "v1.NodeSelectorOperator",
+    "ObjectMeta.uid": "types.UID",
+    "OwnerReference.uid": "types.UID",
+    "PodCondition.status": "v1.ConditionStatus",
+    "PodCondition.type": "v1.PodConditionType",
+    "PodOS.name": "v1.OSName",
+    "PodSecurityContext.fsGroupChangePolicy": "v1.PodFSGroupChangePolicy",
+    "PodSpec.dnsPolicy": "v1.DNSPolicy",
+    "PodSpec.preemptionPolicy": "v1.PreemptionPolicy",
+    "PodSpec.restartPolicy": "v1.RestartPolicy",
+    "PodStatus.phase": "v1.PodPhase",
+    "SeccompProfile.type": "v1.SeccompProfileType",
+    "Secret.type": "v1.SecretType",
+    "ServicePort.protocol": "v1.Protocol",
+    "ServiceSpec.externalTrafficPolicy": "v1.ServiceExternalTrafficPolicy",
+    "ServiceSpec.sessionAffinity": "v1.ServiceAffinity",
+    "ServiceSpec.type": "v1.ServiceType",
+    "Taint.effect": "v1.TaintEffect",
+    "Toleration.effect": "v1.TaintEffect",
+    "Toleration.operator": "v1.TolerationOperator",
+    "TopologySpreadConstraint.whenUnsatisfiable": "v1.UnsatisfiableConstraintAction",
+    "VolumeMount.mountPropagation": "v1.MountPropagationMode",
+}
+_GO = {
+    shape.STRING: "string",
+    shape.BYTES: "[]uint8",
+    shape.BOOLEAN: "bool",
+    shape.INT32: "int32",
+    shape.INT64: "int64",
+    shape.FLOAT: "float64",
+    shape.QUANTITY: "resource.Quantity",
+    shape.TIME: "v1.Time",
+    shape.MICRO_TIME: "v1.MicroTime",
+    shape.INT_OR_STRING: "intstr.IntOrString",
+    shape.ANY: "interface {}",
+}
+_LIMITS = {shape.INT32: 2**31, shape.INT64: 2**63}
+
+
+def _go_type(target: Shape) -> str:
+    if target.kind == shape.STRUCT:
+        assert target.struct is not None
+        return f"v1.{target.struct.__name__}"
+    if target.item is None:
+        return _GO[target.kind]
+    if target.kind == shape.LIST:
+        return f"[]{_go_type(target.item)}"
+    return "v1.ResourceList" if target.item.kind == shape.QUANTITY else f"map[string]{_go_type(target.item)}"
+
+
+def _json_type(value: object) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, (int, float)):
+        return "number"
+    return "array" if isinstance(value, list) else "object"
+
+
+class _Walk:
+    """One pass over a document. `first` is the first mistake that does not end decoding."""
+
+    def __init__(self) -> None:
+        self.first = ""
+        self.path: list[str] = []
+        self.owner = ""
+
+    def mismatch(self, what: str, go_type: str) -> str:
+        if self.path:
+            at = f"Go struct field {self.owner}.{'.'.join(self.path)}"
+            go_type = _NAMED_STRINGS.get(f"{self.owner}.{self.path[-1]}", go_type) if go_type == "string" else go_type
+        else:
+            at = "Go value"
+        return f"json: cannot unmarshal {what} into {at} of type {go_type}"
+
+    def note(self, value: object, target: Shape, literal: bool = False) -> None:
+        what = _json_type(value)
+        if literal and what == "number":
+            what = f"number {value}"
+        self.remember(self.mismatch(what, _go_type(target)))
+
+    def remember(self, message: str) -> None:
+        self.first = self.first or message
+
+    def value(self, value: Any, target: Shape) -> Any:
+        match target.kind:
+            case "struct":
+                return self.struct(value, target)
+            case "list":
+                return self.list(value, target)
+            case "map":
+                return self.map(value, target)
+            case "string":
+                if not isinstance(value, str):
+                    self.note(value, target)
+            case "boolean":
+                if not isinstance(value, bool):
+                    self.note(value, target)
+            case "int32" | "int64":
+                limit = _LIMITS[target.kind]
+                if isinstance(value, bool) or not isinstance(value, int) or not -limit <= value < limit:
+                    self.note(value, target, literal=True)
+            case "float64":
+                if isinstance(value, bool) or not isinstance(value, (int, float)):
+                    self.note(value, target)
+            case "bytes":
+                return self.bytes(value, target)
+            case "quantity":
+                return self.quantity(value)
+            case "time" | "micro-time":
+                return self.time(value, micro=target.kind == shape.MICRO_TIME)
+            case "int-or-string":
+                self.int_or_string(value)
+        return value
+
+    def struct(self, value: Any, target: Shape) -> Any:
+        if not isinstance(value, dict):
+            self.note(value, target)
+            return {}
+        assert target.struct is not None
+        known = shape.fields(target.struct)
+        owner, self.owner = self.owner, target.struct.__name__
+        mended = {}
+        for name, item in value.items():
+            field = known.get(name)
+            if field is None or item is None:
+                continue
+            self.path.append(name)
+            mended[name] = self.value(item, field.shape)
+            self.path.pop()
+            self.owner = target.struct.__name__
+        self.owner = owner
+        return mended
+
+    def list(self, value: Any, target: Shape) -> Any:
+        if not isinstance(value, list):
+            self.note(value, target)
+            return []
+        assert target.item is not None
+        return [_zero(target.item) if item is None else self.value(item, target.item) for item in value]
+
+    def map(self, value: Any, target: Shape) -> Any:
+        if not isinstance(value, dict):
+            self.note(value, target)
+            return {}
+        assert target.item is not None
+        inner = target.item
+        return {key: _zero(inner) if item is None else self.value(item, inner) for key, item in value.items()}
+
+    def bytes(self, value: Any, target: Shape) -> Any:
+        if not isinstance(value, str):
+            self.note(value, target)
+            return ""
+        text = value.replace("\r", "").replace("\n", "")
+        try:
+            base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            self.remember(f"illegal base64 data at input byte {_bad_base64(value)}")
+            return ""
+        return text
+
+    def quantity(self, value: Any) -> Any:
+        text = value.strip() if isinstance(value, str) else json.dumps(value)
+        try:
+            return str(Quantity(text))
+        except ValueError as error:
+            raise _Abort(str(error)) from None
+
+    def time(self, value: Any, *, micro: bool) -> str:
+        if not isinstance(value, str):
+            raise _Abort(self.mismatch(_json_type(value), "string"))
+        return _to_utc(value, micro=micro) if value else ""
+
+    def int_or_string(self, value: Any) -> None:
+        if isinstance(value, str):
+            return
+        if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**31:
+            what = _json_type(value)
+            raise _Abort(self.mismatch(f"number {value}" if what == "number" else what, "int32"))
+
+
+def _zero(target: Shape) -> Any:
+    """What Go keeps for a null inside a list or map."""
+    match target.kind:
+        case "struct" | "map":
+            return {}
+        case "list":
+            return []
+        case "boolean":
+            return False
+        case "int32" | "int64" | "float64" | "quantity" | "int-or-string":
+            return 0
+        case "any":
+            return None
+    return ""
+
+
+def _bad_base64(text: str) -> int:
+    """Where Go's decoder stops: at the first character that cannot stand there, else at the end of the input."""
+    digits = 0
+    for i, char in enumerate(text):
+        if char in "\r\n":
+            continue
+        if char == "=":
+            rest = text[i:].replace("\r", "").replace("\n", "")
+            missing = -digits % 4
+            if missing not in (1, 2):
+                return i
+            return i + missing if len(rest) > missing and rest[:missing] == "=" * missing else len(text)
+        if not (char.isascii() and (char.isalnum() or char in "+/")):
+            return i
+        digits += 1
+    return len(text) - digits % 4
+
+
+# The elements of Go's layout "2006-01-02T15:04:05Z07:00" in order, each with the pattern that satisfies it.
+_ELEMENTS = [
+    ("2006", r"\d{4}"),
+    ("-", "-"),
+    ("01", r"\d\d"),
+    ("-", "-"),
+    ("02", r"\d\d"),
+    ("T", "T"),
+    ("15", r"\d\d?"),
+    (":", ":"),
+    ("04", r"\d\d"),
+    (":", ":"),
+    ("05", r"\d\d"),
+]
+_FRACTION = re.compile(r"[.,](\d+)", re.ASCII)
+_ZONE = re.compile(r"Z|([+-])(\d\d):(\d\d)", re.ASCII)
+
+
+def _to_utc(text: str, *, micro: bool) -> str:
+    """An RFC 3339 time in UTC. Raises _Abort with the message of Go's time.Parse."""
+    layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
+    prefix = f"parsing time {quote(text)}"
+
+    def fail(position: int, element: str) -> _Abort:
+        return _Abort(f"{prefix} as {quote(layout)}: cannot parse {quote(text[position:])} as {quote(element)}")
+
+    position = 0
+    numbers = []
+    for element, pattern in _ELEMENTS:
+        match = re.compile(pattern, re.ASCII).match(text, position)
+        if match is None:
+            raise fail(position, element)
+        if element not in "-T:":
+            numbers.append(int(match[0]))
+        position = match.end()
+    fraction = _FRACTION.match(text, position)
+    if micro and (fraction is None or len(fraction[1]) != 6):
+        raise fail(position, ".000000")
+    if fraction:
+        position = fraction.end()
+    zone = _ZONE.match(text, position)
+    if zone is None:
+        raise fail(position, "Z07:00")
+    if zone.end() != len(text):
+        raise _Abort(f"{prefix}: extra text: {quote(text[zone.end() :])}")
+    year, month, day, hour, minute, second = numbers
+    for name, value, low, high in (
+        ("month", month, 1, 12),
+        ("hour", hour, 0, 23),
+        ("minute", minute, 0, 59),
+        ("second", second, 0, 59),
+    ):
+        if not low <= value <= high:
+            raise _Abort(f"{prefix}: {name} out of range")
+    seconds = 0
+    if zone[1]:
+        seconds = (int(zone[2]) * 60 + int(zone[3])) * 60 * (-1 if zone[1] == "+" else 1)
+    micros = int(fraction[1]) if fraction and micro else 0
+    try:
+        moment = datetime(year, month, day, hour, minute, second, micros, UTC)
+        moment = datetime.fromtimestamp(moment.timestamp() + seconds, UTC).replace(microsecond=micros)
+    except (ValueError, OverflowError):
+        raise _Abort(f"{prefix}: day out of range") from None
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ").zfill(20)
+
+
+_SYNTAX = {
+    "Expecting value": "looking for beginning of value",
+    "Expecting property name enclosed in double quotes": "looking for beginning of object key string",
+    "Illegal trailing comma before end of object": "looking for beginning of object key string",
+    "Illegal trailing comma before end of array": "looking for beginning of value",
+    "Expecting ':' delimiter": "after object key",
+    "Extra data": "after top-level value",
+}
+
+
+def syntax_error(data: bytes | str) -> str:
+    """Go's words for what is wrong with the JSON, empty where nothing is."""
+    try:
+        text = data if isinstance(data, str) else data.decode()
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        rest = error.doc[error.pos :].lstrip()
+        if not rest or error.msg.startswith("Unterminated string"):
+            return "unexpected end of JSON input"
+        where = _SYNTAX.get(error.msg, "")
+        if error.msg == "Expecting ',' delimiter":
+            where = "after object key:value pair" if _in_object(error.doc[: error.pos]) else "after array element"
+        if error.msg.startswith("Invalid control character"):
+            where = "in string literal"
+        elif "escape" in error.msg:
+            rest = error.doc[error.pos + 1 :] or rest
+            where = "in string escape code"
+        char = "'\\''" if rest[0] == "'" else f"'{quote(rest[0])[1:-1]}'" if rest[0] != '"' else "'\"'"
+        return f"invalid character {char} {where}".rstrip()
+    except (UnicodeDecodeError, RecursionError) as error:
+        return str(error)
+    return ""
+
+
+def _in_object(text: str) -> bool:
+    """Whether the innermost bracket that is open at the end of `text` is that of an object."""
+    stack = []
+    for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', text):
+        if token[0] in "[{":
+            stack.append(token[0])
+        elif token[0] in "]}" and stack:
+            stack.pop()
+    return bool(stack) and stack[-1] == "{"
