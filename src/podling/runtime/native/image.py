@@ -291,14 +291,17 @@ class ImageStore:
             top = self._metadata.layers(image_id)[0]
         except (KeyError, IndexError):
             return False
-        # Of the stacked directories the first is the image's topmost: others may be shared with other images.
-        lowest = {f"lowerdir={path}" for path in (top, top.resolve())}
         with open("/proc/self/mountinfo") as mounts:
             for line in mounts:
                 _, _, after = line.partition(" - overlay ")
-                options = after.rpartition(" ")[2].rstrip("\n").split(",")
-                if any(option.partition(":")[0] in lowest for option in options):
-                    return True
+                for option in after.rpartition(" ")[2].rstrip("\n").split(","):
+                    key, _, value = option.partition("=")
+                    # Of the stacked directories the first is the image's topmost: others may be shared with other images.
+                    if key in ("lowerdir", "lowerdir+"):
+                        lowest = value.partition(":")[0]
+                        if lowest.endswith((f"/{top.name}", f"/{top.resolve().parent.name}/diff")):
+                            return True
+                        break
         return False
 
 

@@ -1,0 +1,627 @@
+"""Pulling from a real registry into a real storage."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import random
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.support.proxy import Proxy
+from tools import images
+from tools.oci_layout import ImageSpec, Layer, LayoutWriter
+from tools.registry import Registry
+
+from podling.runtime.image_name import InvalidImageName
+from podling.runtime.native.image import ImageStore
+from podling.runtime.protocol import AuthConfig, ImagePullError
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+LAYER_BYTES = 3 << 20
+ALICE = AuthConfig(username="alice", password="wonderland")
+
+
+@asynccontextmanager
+async def store(directory: Path, registries_conf: Path, *, stall_seconds: float = 60) -> AsyncIterator[ImageStore]:
+    images_store = ImageStore(directory / "images", directory / "run", registries_conf, stall_seconds=stall_seconds)
+    await images_store.open()
+    try:
+        yield images_store
+    finally:
+        await images_store.close()
+
+
+def build(directory: Path, *specs: ImageSpec) -> images.BuiltImage:
+    return images.BuiltImage("test", directory, LayoutWriter(directory).write(*specs))
+
+
+def text_image(text: str, architecture: str = "") -> ImageSpec:
+    layer = Layer()
+    layer.file("etc/text", text)
+    return ImageSpec([layer], {"Cmd": ["cat"]}, **({"architecture": architecture} if architecture else {}))
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> str:
+    """An image of three layers of incompressible bytes."""
+    layers = []
+    for i in range(3):
+        layer = Layer()
+        layer.file(f"data{i}", random.Random(i).randbytes(LAYER_BYTES))
+        layers.append(layer)
+    registry.push(build(tmp_path_factory.mktemp("big"), ImageSpec(layers)), "docker.io/library/big:1")
+    return "big:1"
+
+
+def through(proxy: Proxy, directory: Path) -> Path:
+    """A registries.conf that reaches docker.io's images through the proxy."""
+    conf = directory / "through-proxy.conf"
+    conf.write_text(f'[[registry]]\nprefix = "docker.io"\nlocation = "{proxy.address}/docker.io"\ninsecure = true\n')
+    return conf
+
+
+def proc_files(pid: int) -> bytes:
+    return b"".join(Path(f"/proc/{pid}/{file}").read_bytes() for file in ("cmdline", "environ"))
+
+
+def writers(directory: Path) -> list[int]:
+    """Processes that have the storage's lock open: skopeo and its children."""
+    lock = str(directory / "images" / "podling.lock")
+    found = []
+    for fd in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.readlink(fd) == lock and int(fd.parts[2]) != os.getpid():
+                found.append(int(fd.parts[2]))
+        except OSError:
+            pass
+    return found
+
+
+def leftovers(directory: Path) -> dict[str, list[str]]:
+    """What a storage without images should be free of."""
+    storage = directory / "images" / "storage"
+    layers = storage / "overlay-layers" / "layers.json"
+    return {
+        "layers": [entry["id"] for entry in json.loads(layers.read_text())] if layers.exists() else [],
+        "directories": [p.name for p in (storage / "overlay").glob("?" * 64)],
+        "links": [p.name for p in (storage / "overlay" / "l").glob("*")],
+        "temporary": [p.name for p in (directory / "images" / "podling-tmp").iterdir()],
+        "credentials": [p.name for p in (directory / "run").glob("auth-*")],
+    }
+
+
+NOTHING: dict[str, list[str]] = {"layers": [], "directories": [], "links": [], "temporary": [], "credentials": []}
+
+
+def test_pulled_image_is_found_by_name_digest_and_id(registry: Registry, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images_store:
+            image_id = await images_store.pull_image("nginx")
+            image = await images_store.image_status("nginx")
+            assert image is not None
+            assert image.id == image_id
+            assert image.repo_tags == ["docker.io/library/nginx:latest"]
+            assert len(image.repo_digests) == 1
+            assert re.fullmatch(r"docker\.io/library/nginx@sha256:[0-9a-f]{64}", image.repo_digests[0])
+            for name in (
+                "docker.io/library/nginx:latest",
+                "library/nginx",
+                "index.docker.io/nginx",
+                image.repo_digests[0],
+                image.repo_digests[0].replace("@", ":other@"),
+                image.id,
+                image.id.removeprefix("sha256:"),
+                image.id.removeprefix("sha256:")[:12],
+            ):
+                assert await images_store.image_status(name) == image, name
+            for name in ("nginx:1.25", "quay.io/nginx", "nginx@sha256:" + "0" * 64, image.id[:12], "f" * 64, "BAD", ""):
+                assert await images_store.image_status(name) is None, name
+            assert list(await images_store.list_images()) == [image]
+
+    asyncio.run(run())
+
+
+def test_layers_are_stacked_topmost_first_and_config_is_read(registry: Registry, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images_store:
+            image_id = await images_store.pull_image("redis")
+            top, bottom = await images_store.layers(image_id)
+            assert (top / "usr/local/bin/redis-server").is_file()
+            assert (bottom / "bin/busybox").is_file()
+            config = images_store.config(image_id)
+            assert config.user == "redis"
+            assert config.cmd == ["redis-server", "--protected-mode", "no"]
+            assert config.volumes == ["/data"]
+            assert config.working_dir == "/data"
+            assert "REDIS_VERSION=debian" in config.env
+            image = await images_store.image_status(image_id)
+            assert image is not None
+            assert image.size > (top / "usr/local/bin/redis-server").stat().st_size
+
+    asyncio.run(run())
+
+
+def test_unchanged_image_transfers_no_layer(registry: Registry, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images_store:
+            first = await images_store.pull_image("busybox")
+            before = len(registry.requests())
+            assert await images_store.pull_image("busybox") == first
+            requests = registry.requests()[before:]
+            assert any("/manifests/latest" in r for r in requests)
+            config_digest = first
+            assert [r for r in requests if "/blobs/" in r and config_digest not in r] == []
+
+    asyncio.run(run())
+
+
+def test_layers_of_another_image_are_not_fetched_again(registry: Registry, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images_store:
+            await images_store.pull_image("busybox")
+            before = len(registry.requests())
+            image_id = await images_store.pull_image("nginx")
+            blobs = [r for r in registry.requests()[before:] if r.startswith("GET") and "/blobs/" in r]
+            assert len([r for r in blobs if image_id not in r]) == 1
+
+    asyncio.run(run())
+
+
+def test_pull_by_digest_keeps_the_reference_and_gives_no_tag(registry: Registry, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images_store:
+            tagged = await images_store.pull_image("busybox:1.36")
+            status = await images_store.image_status(tagged)
+            assert status is not None
+            (reference,) = status.repo_digests
+            await images_store.remove_image("busybox:1.36")
+            assert await images_store.pull_image(reference.replace("@", ":1.36@")) == tagged
+            image = await images_store.image_status(reference)
+            assert image is not None
+            assert image.repo_tags == []
+            assert image.repo_digests == [reference]
+
+    asyncio.run(run())
+
+
+def test_tag_that_moved_leaves_the_old_image_untagged_with_its_layers(registry: Registry, tmp_path: Path) -> None:
+    name = "docker.io/library/moving:latest"
+
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images_store:
+            registry.push(build(tmp_path / "one", text_image("one")), name)
+            old = await images_store.pull_image("moving")
+            old_status = await images_store.image_status(old)
+            registry.push(build(tmp_path / "two", text_image("two")), name)
+            new = await images_store.pull_image("moving")
+            assert new != old
+            status = await images_store.image_status("moving")
+            assert status is not None
+            assert status.id == new
+            untagged = await images_store.image_status(old)
+            assert untagged is not None
+            assert old_status is not None
+            assert untagged.repo_tags == []
+            assert untagged.repo_digests == old_status.repo_digests
+            (layer,) = await images_store.layers(old)
+            assert (layer / "etc/text").read_text() == "one"
+            await images_store.remove_image(old)
+            assert [i.id for i in await images_store.list_images()] == [new]
+
+    asyncio.run(run())
+
+
+def test_index_gives_the_image_of_this_platform_and_its_own_digest(registry: Registry, tmp_path: Path) -> None:
+    built = build(tmp_path / "index", text_image("foreign", "s390x"), text_image("native"))
+    registry.push(built, "docker.io/library/index:1")
+
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images_store:
+            image_id = await images_store.pull_image("index:1")
+            (layer,) = await images_store.layers(image_id)
+            assert (layer / "etc/text").read_text() == "native"
+            image = await images_store.image_status("index:1")
+            assert image is not None
+            assert image.repo_digests[0] == f"docker.io/library/index@{built.digest}"
+            assert await images_store.image_status(image.repo_digests[0]) == image
+
+    asyncio.run(run())
+
+
+def test_index_without_this_platform_is_an_error(registry: Registry, tmp_path: Path) -> None:
+    assert platform.machine() not in ("s390x", "ppc64le")
+    registry.push(
+        build(tmp_path / "foreign", text_image("a", "s390x"), text_image("b", "ppc64le")), "docker.io/library/foreign:1"
+    )
+    error = pull_failure(tmp_path, registry.registries_conf, "foreign:1")
+    assert error.message == (
+        'failed to pull and unpack image "docker.io/library/foreign:1": no match for platform in manifest: not found'
+    )
+    assert leftovers(tmp_path) == NOTHING
+
+
+def pull_failure(
+    directory: Path, registries_conf: Path, name: str, auth: AuthConfig | None = None, stall_seconds: float = 60
+) -> ImagePullError:
+    async def run() -> ImagePullError:
+        async with store(directory, registries_conf, stall_seconds=stall_seconds) as images_store:
+            with pytest.raises(ImagePullError) as error:
+                await images_store.pull_image(name, auth)
+            assert await images_store.list_images() == []
+            return error.value
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("name", "complete"),
+    [
+        ("nginx:nope", "docker.io/library/nginx:nope"),
+        ("nope", "docker.io/library/nope:latest"),
+        ("nginx@sha256:" + "0" * 64, "docker.io/library/nginx@sha256:" + "0" * 64),
+    ],
+)
+def test_missing_image_is_said_to_be_not_found(registry: Registry, tmp_path: Path, name: str, complete: str) -> None:
+    error = pull_failure(tmp_path, registry.registries_conf, name)
+    assert error.reason == "ErrImagePull"
+    assert error.message == (
+        f'failed to pull and unpack image "{complete}": failed to resolve reference "{complete}": {complete}: not found'
+    )
+
+
+def test_unknown_host_is_named(registry: Registry, tmp_path: Path) -> None:
+    error = pull_failure(tmp_path, registry.registries_conf, "no-such-registry.invalid/app:1")
+    assert error.message.startswith(
+        'failed to pull and unpack image "no-such-registry.invalid/app:1": failed to resolve reference '
+        '"no-such-registry.invalid/app:1": failed to do request: Get "https://no-such-registry.invalid/v2/": '
+        "dial tcp: lookup no-such-registry.invalid"
+    )
+
+
+def test_registry_that_is_down_is_named(registry: Registry, tmp_path: Path) -> None:
+    error = pull_failure(tmp_path, registry.registries_conf, "127.0.0.1:1/app:1")
+    assert error.message.endswith("dial tcp 127.0.0.1:1: connect: connection refused")
+
+
+def test_certificate_of_unknown_authority_is_named(
+    tmp_path: Path, image_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Registry(tmp_path / "registry", tls=True) as secure:
+        secure.push(images.build("busybox", image_cache), "docker.io/library/busybox:latest")
+        error = pull_failure(tmp_path, secure.registries_conf, "busybox")
+        assert "x509: certificate signed by unknown authority" in error.message
+
+        async def run() -> None:
+            async with store(tmp_path, secure.registries_conf) as images_store:
+                await images_store.pull_image("busybox")
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(secure.ca))
+        asyncio.run(run())
+
+
+def test_blocked_registry_is_an_error(tmp_path: Path) -> None:
+    conf = tmp_path / "blocked.conf"
+    conf.write_text('[[registry]]\nprefix = "docker.io"\nlocation = "docker.io"\nblocked = true\n')
+    error = pull_failure(tmp_path, conf, "nginx")
+    assert "registry docker.io is blocked in" in error.message
+
+
+@pytest.mark.parametrize(
+    ("auth", "detail"),
+    [
+        (None, "no basic auth credentials"),
+        (AuthConfig(username="alice", password="wrong"), "the registry refused the credentials"),
+    ],
+)
+def test_private_image_is_denied_without_right_credentials(
+    private_registry: Registry, tmp_path: Path, auth: AuthConfig | None, detail: str
+) -> None:
+    name = "docker.io/alice/private:1"
+    error = pull_failure(tmp_path, private_registry.registries_conf, "alice/private:1", auth)
+    assert error.message == (
+        f'failed to pull and unpack image "{name}": failed to resolve reference "{name}": pull access denied, '
+        f"repository does not exist or may require authorization: authorization failed: {detail}"
+    )
+    assert leftovers(tmp_path)["credentials"] == []
+
+
+@pytest.mark.parametrize("name", ["alice/private:1", "dregistry.azurecr.io/acr-auth-example"])
+def test_credentials_reach_the_place_that_registries_conf_names(
+    private_registry: Registry, tmp_path: Path, name: str
+) -> None:
+    async def run() -> None:
+        async with store(tmp_path, private_registry.registries_conf) as images_store:
+            image_id = await images_store.pull_image(name, ALICE)
+            status = await images_store.image_status(name)
+            assert status is not None
+            assert status.id == image_id
+
+    asyncio.run(run())
+
+
+def test_password_is_in_no_argument_and_in_no_file_that_others_can_read(
+    private_registry: Registry, tmp_path: Path
+) -> None:
+    async def run() -> tuple[bytes, list[int]]:
+        async with Proxy(private_registry.address) as proxy:
+            proxy.gate.clear()
+            async with store(tmp_path, through(proxy, tmp_path)) as images_store:
+                started = asyncio.Event()
+                proxy.on_bytes = lambda total: started.set()
+                pull = asyncio.create_task(images_store.pull_image("alice/private:1", ALICE))
+                await asyncio.wait_for(started.wait(), 30)
+                arguments = b"".join(proc_files(pid) for pid in writers(tmp_path))
+                modes = [p.stat().st_mode & 0o777 for p in (tmp_path / "run").glob("auth-*")]
+                proxy.gate.set()
+                await pull
+                return arguments, modes
+
+    arguments, modes = asyncio.run(run())
+    assert b"skopeo" in arguments
+    assert b"wonderland" not in arguments
+    assert modes == [0o600]
+    assert leftovers(tmp_path)["credentials"] == []
+
+
+def test_invalid_name_is_refused_without_asking_a_registry(registry: Registry, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images_store:
+            with pytest.raises(InvalidImageName) as error:
+                await images_store.pull_image("NGINX")
+            assert error.value.reason == "InvalidImageName"
+            assert error.value.message == "invalid reference format: repository name (library/NGINX) must be lowercase"
+
+    asyncio.run(run())
+
+
+def test_concurrent_pulls_share_one_download(registry: Registry, tmp_path: Path, big: str) -> None:
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images_store:
+            before = len(registry.requests())
+            ids = await asyncio.gather(*(images_store.pull_image(big) for _ in range(10)))
+            assert len(set(ids)) == 1
+            requests = registry.requests()[before:]
+            assert len([r for r in requests if "/manifests/" in r]) == 1
+            blobs = [r for r in requests if "/blobs/" in r]
+            assert len(blobs) == len(set(blobs)) == 4
+
+    asyncio.run(run())
+
+
+def test_one_of_two_waiters_may_leave(registry: Registry, tmp_path: Path, big: str) -> None:
+    async def run() -> None:
+        async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
+            reached = stop_at(proxy, LAYER_BYTES // 2)
+            leaving = asyncio.create_task(images_store.pull_image(big))
+            staying = asyncio.create_task(images_store.pull_image(big))
+            await asyncio.wait_for(reached.wait(), 30)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            proxy.gate.set()
+            status = await images_store.image_status(await staying)
+            assert status is not None
+
+    asyncio.run(run())
+
+
+def stop_at(proxy: Proxy, threshold: int) -> asyncio.Event:
+    """Once `threshold` bytes have passed, nothing passes any more, and the event is set."""
+    reached = asyncio.Event()
+
+    def on_bytes(total: int) -> None:
+        if total >= threshold and not reached.is_set():
+            proxy.gate.clear()
+            reached.set()
+
+    proxy.on_bytes = on_bytes
+    return reached
+
+
+@pytest.mark.parametrize("threshold", [0, LAYER_BYTES // 2, 2 * LAYER_BYTES + LAYER_BYTES // 2])
+def test_cancelled_pull_leaves_no_process_and_nothing_half_done(
+    registry: Registry, tmp_path: Path, big: str, threshold: int
+) -> None:
+    async def run() -> None:
+        async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
+            reached = stop_at(proxy, threshold)
+            pull = asyncio.create_task(images_store.pull_image(big))
+            await asyncio.wait_for(reached.wait(), 30)
+            assert writers(tmp_path)
+            pull.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await pull
+            assert writers(tmp_path) == []
+            assert await images_store.list_images() == []
+            assert leftovers(tmp_path) == NOTHING
+            proxy.gate.set()
+            await images_store.pull_image(big)
+
+    asyncio.run(run())
+
+
+def test_closing_the_store_fails_its_pulls(registry: Registry, tmp_path: Path, big: str) -> None:
+    async def run() -> None:
+        async with Proxy(registry.address) as proxy:
+            async with store(tmp_path, through(proxy, tmp_path)) as images_store:
+                reached = stop_at(proxy, LAYER_BYTES // 2)
+                pull = asyncio.create_task(images_store.pull_image(big))
+                await asyncio.wait_for(reached.wait(), 30)
+            with pytest.raises(ImagePullError, match="context canceled"):
+                await pull
+            assert writers(tmp_path) == []
+
+    asyncio.run(run())
+
+
+def test_broken_connection_is_retried_and_finished_layers_are_not_fetched_again(
+    registry: Registry, tmp_path: Path, big: str
+) -> None:
+    async def run() -> None:
+        async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
+
+            def cut_once(total: int) -> None:
+                if not proxy.cuts and total > LAYER_BYTES // 2:
+                    raise ConnectionAbortedError
+
+            proxy.on_bytes = cut_once
+            image_id = await images_store.pull_image(big)
+            assert proxy.cuts == 1
+            layers = await images_store.layers(image_id)
+            for i, layer in enumerate(reversed(layers)):
+                assert (layer / f"data{i}").read_bytes() == random.Random(i).randbytes(LAYER_BYTES)
+
+    asyncio.run(run())
+
+
+def test_registry_that_always_cuts_is_an_error_that_leaves_nothing(
+    registry: Registry, tmp_path: Path, big: str
+) -> None:
+    async def run() -> None:
+        async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
+            allowed = 0
+
+            def cut(total: int) -> None:
+                nonlocal allowed
+                if total > allowed + LAYER_BYTES // 2:
+                    allowed = total
+                    raise ConnectionAbortedError
+
+            proxy.on_bytes = cut
+            # More than fits in all the attempts together.
+            with pytest.raises(ImagePullError) as error:
+                await images_store.pull_image(big)
+            assert "EOF" in error.value.message or "connection reset" in error.value.message
+            assert leftovers(tmp_path) == NOTHING
+
+    asyncio.run(run())
+
+
+def test_registry_that_falls_silent_is_given_up(registry: Registry, tmp_path: Path, big: str) -> None:
+    async def run() -> None:
+        async with (
+            Proxy(registry.address) as proxy,
+            store(tmp_path, through(proxy, tmp_path), stall_seconds=0.3) as images_store,
+        ):
+            stop_at(proxy, LAYER_BYTES // 2)
+            with pytest.raises(ImagePullError, match=r"no progress for 0\.3s"):
+                await images_store.pull_image(big)
+            assert writers(tmp_path) == []
+            assert leftovers(tmp_path) == NOTHING
+
+    asyncio.run(run())
+
+
+def kill_skopeo(directory: Path) -> None:
+    for pid in writers(directory):
+        if b"\0copy\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_killed_skopeo_is_an_error_and_the_next_pull_succeeds(registry: Registry, tmp_path: Path, big: str) -> None:
+    async def run() -> None:
+        async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
+            reached = stop_at(proxy, LAYER_BYTES + LAYER_BYTES // 2)
+            pull = asyncio.create_task(images_store.pull_image(big))
+            await asyncio.wait_for(reached.wait(), 30)
+            kill_skopeo(tmp_path)
+            with pytest.raises(ImagePullError, match="skopeo was killed by signal 9"):
+                await pull
+            assert await images_store.list_images() == []
+            assert leftovers(tmp_path) == NOTHING
+            proxy.gate.set()
+            await images_store.pull_image(big)
+
+    asyncio.run(run())
+
+
+PULLER = """
+import asyncio, sys
+from pathlib import Path
+from podling.runtime.native.image import ImageStore
+
+async def main():
+    store = ImageStore(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+    await store.open()
+    await store.pull_image(sys.argv[4])
+
+asyncio.run(main())
+"""
+
+
+def test_killed_puller_takes_skopeo_along_and_the_next_one_cleans_up(
+    registry: Registry, tmp_path: Path, big: str
+) -> None:
+    async def run() -> None:
+        async with Proxy(registry.address) as proxy:
+            conf = through(proxy, tmp_path)
+            reached = stop_at(proxy, LAYER_BYTES + LAYER_BYTES // 2)
+            directories = (str(tmp_path / "images"), str(tmp_path / "run"))
+            puller = await asyncio.create_subprocess_exec(sys.executable, "-c", PULLER, *directories, str(conf), big)
+            await asyncio.wait_for(reached.wait(), 30)
+            pids = writers(tmp_path)
+            assert pids
+            puller.kill()
+            await puller.wait()
+            for pid in pids:
+                await gone(pid)
+            async with store(tmp_path, conf) as images_store:
+                assert await images_store.list_images() == []
+                assert leftovers(tmp_path) == NOTHING
+                proxy.gate.set()
+                await images_store.pull_image(big)
+
+    asyncio.run(run())
+
+
+async def gone(pid: int) -> None:
+    """Waits until the process, no child of ours, has ended."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(fd, ended.set)
+    try:
+        await asyncio.wait_for(ended.wait(), 30)
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+
+
+def test_two_stores_on_the_same_directories_see_each_others_images(registry: Registry, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with (
+            store(tmp_path, registry.registries_conf) as one,
+            store(tmp_path, registry.registries_conf) as other,
+        ):
+            ids = await asyncio.gather(one.pull_image("nginx"), other.pull_image("redis"), other.pull_image("busybox"))
+            for images_store in (one, other):
+                assert {i.id for i in await images_store.list_images()} == set(ids)
+            await one.remove_image("nginx")
+            assert await other.image_status("nginx") is None
+
+    asyncio.run(run())
+
+
+def test_nothing_outside_the_given_directories_is_written(registry: Registry, tmp_path: Path) -> None:
+    def state() -> set[tuple[str, int]]:
+        roots = [Path("/var/lib/containers"), Path("/run/containers"), Path("/etc/containers"), Path.home() / ".local"]
+        walk: Callable[[Path], list[Path]] = lambda root: list(root.rglob("*"))  # noqa: E731
+        return {(str(p), p.lstat().st_mtime_ns) for root in roots if root.exists() for p in walk(root)}
+
+    before = state()
+    script = [sys.executable, "-c", PULLER, str(tmp_path / "images"), str(tmp_path / "run")]
+    subprocess.run([*script, str(registry.registries_conf), "nginx"], check=True)
+    assert state() == before
