@@ -1,0 +1,46 @@
+# Two commands: `make demo` shows a Pod running, `make test` runs all tests. Both install what they need (Debian, root).
+
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
+CODE := src tests tools bench
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench lint fmt lock
+
+help:
+	@echo "make demo    a cluster, and the first Pod in it"
+	@echo "make test    all tests: unit, node (real containers), e2e (whole clusters)"
+	@echo "make setup   what Podling needs on this machine; then $(BIN)/podling is the command"
+	@echo "make bench   measures latency, throughput and memory"
+	@echo "make lint    ruff, mypy, import layers        make fmt   formats the code"
+	@echo "make lock    newest dependencies into requirements.lock"
+
+setup:
+	@tools/setup.sh
+
+demo:
+	@tools/setup.sh demo
+	@tools/demo.sh
+
+test:
+	@tools/setup.sh test
+	@$(BIN)/pytest -n 2 --dist worksteal tests
+
+bench:
+	@tools/setup.sh bench
+	@$(BIN)/python -m bench
+
+lint:
+	@tools/setup.sh
+	$(BIN)/ruff check --quiet $(CODE)
+	$(BIN)/ruff format --check --quiet $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt:
+	@tools/setup.sh
+	$(BIN)/ruff check --fix --quiet $(CODE)
+	$(BIN)/ruff format --quiet $(CODE)
+
+lock:
+	@tools/lock.sh

