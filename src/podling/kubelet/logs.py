@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -142,7 +142,7 @@ class _Filter:
         return data
 
 
-async def read_logs(path: Path, options: LogOptions, exited: asyncio.Event) -> AsyncIterator[bytes]:
+async def read_logs(path: Path, options: LogOptions, exited: asyncio.Event) -> AsyncGenerator[bytes, None]:
     """Yields the log of one container; with `follow`, until the container has ended and all was read.
 
     `exited` is set once the container does not run. Raises FileNotFoundError when there is no log file.

@@ -25,6 +25,8 @@ class PodCgroups(Protocol):
 
     async def remove(self, path: str) -> None: ...
 
+    def children(self, path: str) -> Iterable[str]: ...
+
 
 class PodContext(Struct, kw_only=True):
     """One node's. `allocatable` is what the node offers to Pods; `memory` its capacity in bytes."""

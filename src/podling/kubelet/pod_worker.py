@@ -65,6 +65,7 @@ class PodWorker:
         self.context = context
         self.pod = pod
         self.records = Records(None, {})
+        self.status = pod.status
         self._present = True
         self._ending: Ending | None = None
         self._wake = asyncio.Event()
@@ -109,6 +110,17 @@ class PodWorker:
             if any(c.id == container_id and c.state == ContainerState.EXITED for c in held):
                 event.set()
         return event
+
+    @property
+    def ending(self) -> bool:
+        """The Pod does not run any more, or soon will not; it takes no room on the node."""
+        return self._ending is not None or self.status.phase in (SUCCEEDED, FAILED)
+
+    def again(self) -> PodWorker:
+        """A fresh worker in the place of this one, which failed."""
+        worker = PodWorker(self.context, self.pod)
+        worker._present, worker._ending = self._present, self._ending
+        return worker
 
     @property
     def _deleted(self) -> bool:
@@ -245,7 +257,8 @@ class PodWorker:
             reason=ending.reason if ending is not None else self.pod.status.reason,
             message=ending.message if ending is not None else self.pod.status.message,
         )
-        self._status.set(generate(self.pod, observed, time.time()))
+        self.status = generate(self.pod, observed, time.time())
+        self._status.set(self.status)
 
     # -- starting
 

@@ -1,0 +1,146 @@
+"""The node agent: runtime, network, Pods, node status and the kubelet's own server, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from msgspec import Struct
+
+from podling.api.core.v1 import Node, Pod, Service
+from podling.client.client import Client, ClientConfig
+from podling.client.events import EventRecorder
+from podling.client.informer import Informer
+from podling.kubelet.cgroups import qos_parents
+from podling.kubelet.image_manager import ImageManager
+from podling.kubelet.node_status import Capacity, NodeReporter, meminfo, node_ip
+from podling.kubelet.objects import ApiObjects
+from podling.kubelet.pod_context import PodContext
+from podling.kubelet.pod_paths import PodPaths
+from podling.kubelet.pod_workers import PodWorkers
+from podling.kubelet.server import KubeletServer
+from podling.kubelet.volumes.manager import VolumeManager
+from podling.network.bridge import Bridge, BridgeConfig
+from podling.runtime.native.image import ImageStore
+from podling.runtime.native.runtime import NativeConfig, NativeRuntime
+
+log = logging.getLogger(__name__)
+
+
+class KubeletConfig(Struct, kw_only=True, frozen=True):
+    """One node. Directories are the cluster's own on this machine; `api_socket` is the API server's unix socket."""
+
+    node_name: str
+    data_dir: Path
+    run_dir: Path
+    api_socket: Path
+    port: int = 10250
+    bridge: str = "podling0"
+    pod_cidr: str = "10.244.0.0/24"
+    registries_conf: Path | None = None
+    oci_runtime: str = "crun"
+    cluster_dns: tuple[str, ...] = ()
+    cluster_domain: str = "cluster.local"
+    version: str = "v1.36.0"
+
+    @property
+    def paths(self) -> PodPaths:
+        return PodPaths(self.data_dir / "pods", self.data_dir / "logs" / "pods")
+
+    @property
+    def cgroup_root(self) -> str:
+        """Named after the bridge, which is what tells two clusters on one machine apart."""
+        return f"/podling-{self.bridge}"
+
+
+class Kubelet:
+    """`run` is the whole life of the agent."""
+
+    def __init__(self, config: KubeletConfig) -> None:
+        self.config = config
+
+    async def run(self, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
+        """Until `stop` is set; containers go on running then. `ready` is set when the node is registered."""
+        config = self.config
+        images = ImageStore(config.data_dir / "images", config.run_dir / "images", config.registries_conf)
+        network = Bridge(BridgeConfig(config.bridge, config.pod_cidr, config.data_dir))
+        runtime = NativeRuntime(
+            NativeConfig(
+                data_dir=config.data_dir,
+                run_dir=config.run_dir,
+                oci_runtime=config.oci_runtime,
+                network=network,
+                images=images,
+            )
+        )
+        client = Client(ClientConfig(socket=str(config.api_socket), user_agent=f"podling-agent/{config.version}"))
+        try:
+            await asyncio.gather(images.open(), network.open())
+            await runtime.open()
+            await network.reconcile([sandbox.id for sandbox in await runtime.list_pod_sandbox()])
+            await self._serve(runtime, images, client, stop, ready or asyncio.Event())
+        finally:
+            await client.close()
+            await runtime.close()
+            await network.close()
+            await images.close()
+
+    async def _serve(
+        self, runtime: NativeRuntime, images: ImageStore, client: Client, stop: asyncio.Event, ready: asyncio.Event
+    ) -> None:
+        config = self.config
+        capacity = await asyncio.to_thread(Capacity.of_machine, config.data_dir)
+        ip = node_ip()
+        recorder = EventRecorder(client, "kubelet", config.node_name)
+        pods = Informer(client, Pod, field_selector=f"spec.nodeName={config.node_name}")
+        services = Informer(client, Service)
+        nodes = Informer(client, Node, field_selector=f"metadata.name={config.node_name}")
+        version = await runtime.version()
+        for parent in qos_parents(config.cgroup_root):
+            await runtime.cgroups.create(parent)
+        context = PodContext(
+            node_name=config.node_name,
+            host_ip=ip,
+            memory=meminfo()["MemTotal"],
+            allocatable=capacity.allocatable,
+            cgroup_root=config.cgroup_root,
+            cluster_dns=list(config.cluster_dns),
+            cluster_domain=config.cluster_domain,
+            runtime_name=version.runtime_name,
+            client=client,
+            recorder=recorder,
+            runtime=runtime,
+            images=ImageManager(images),
+            volumes=VolumeManager(config.paths),
+            cgroups=runtime.cgroups,
+            paths=config.paths,
+            objects=ApiObjects(client),
+            services=services.list,
+            node=lambda: nodes.get("", config.node_name),
+        )
+        workers = PodWorkers(context, pods)
+        server = KubeletServer(workers)
+        reporter = NodeReporter(
+            client, config.node_name, ip, config.port, config.data_dir, capacity, runtime, images, config.version
+        )
+        pki = config.data_dir / "pki"
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                owned = [
+                    tasks.create_task(recorder.run(), name="events"),
+                    tasks.create_task(services.run(), name="services"),
+                    tasks.create_task(nodes.run(), name="node"),
+                    tasks.create_task(reporter.run(ready), name="node status"),
+                ]
+                await services.synced()
+                # The server's certificate is there once the API server answers.
+                await server.start("", config.port, pki / "ca.crt", pki / "kubelet.crt", pki / "kubelet.key")
+                await nodes.synced()
+                owned.append(tasks.create_task(workers.run(), name="pod workers"))
+                owned.append(tasks.create_task(pods.run(), name="pods"))
+                await stop.wait()
+                for task in owned:
+                    task.cancel()
+        finally:
+            await server.stop()

@@ -1,0 +1,144 @@
+"""All Pods of the node: a worker for each, and an end for whatever the API knows nothing of."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+from podling.api.core.v1 import Pod
+from podling.client.backoff import Backoff
+from podling.client.client import EventType
+from podling.client.informer import Informer
+from podling.kubelet import cgroups
+from podling.kubelet.admission import admit
+from podling.kubelet.container_config import GRACE_ANNOTATION
+from podling.kubelet.pod_cleanup import remove_pod
+from podling.kubelet.pod_context import PodContext
+from podling.kubelet.pod_status import FAILED, SUCCEEDED
+from podling.kubelet.pod_worker import PodWorker
+from podling.runtime import protocol as cri
+
+log = logging.getLogger(__name__)
+
+
+class PodWorkers:
+    """`run()` owns every worker. `pods` is the informer of the Pods bound to this node."""
+
+    def __init__(self, context: PodContext, pods: Informer[Pod]) -> None:
+        self._context = context
+        self._pods = pods
+        self._workers: dict[str, PodWorker] = {}
+        self._ended: set[str] = set()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Until cancelled; containers go on running then."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self._follow_runtime(), name="runtime events")
+            self._pods.add_handler(self._on_pod)
+            await self._pods.synced()
+            await self._remove_orphans(tasks)
+            await asyncio.get_running_loop().create_future()
+
+    def find(self, namespace: str, name: str) -> PodWorker | None:
+        """The worker of the Pod of this name."""
+        for worker in self._workers.values():
+            meta = worker.pod.metadata
+            if meta.name == name and meta.namespace == namespace:
+                return worker
+        return None
+
+    def __iter__(self) -> Iterator[PodWorker]:
+        return iter(self._workers.values())
+
+    def _on_pod(self, type: EventType, pod: Pod, old: Pod | None) -> None:
+        uid = pod.metadata.uid
+        worker = self._workers.get(uid)
+        if type is EventType.DELETED:
+            self._ended.discard(uid)
+            if worker is not None:
+                worker.gone(pod)
+        elif worker is not None:
+            worker.update(pod)
+        elif uid not in self._ended:
+            self._add(pod)
+
+    def _add(self, pod: Pod) -> None:
+        worker = PodWorker(self._context, pod)
+        # A Pod with a start time was let in before: it keeps its place across restarts of the agent.
+        if not pod.status.start_time and not pod.metadata.deletion_timestamp:
+            others = [w.pod for w in self if w.pod.status.phase not in (SUCCEEDED, FAILED) and not w.ending]
+            refusal = admit(pod, others, self._context.allocatable, self._context.node())
+            if refusal is not None:
+                self._context.recorder.event(pod, "Warning", refusal.reason, refusal.message)
+                worker.end(refusal)
+        self._workers[pod.metadata.uid] = worker
+        assert self._tasks is not None
+        self._tasks.create_task(self._supervise(worker), name=f"pod {pod.metadata.namespace}/{pod.metadata.name}")
+
+    async def _supervise(self, worker: PodWorker) -> None:
+        """Runs a worker; a defect in it must not end the other Pods' workers: it begins anew, from what there is."""
+        backoff = Backoff(initial=1.0, maximum=60.0)
+        uid = worker.pod.metadata.uid
+        while True:
+            try:
+                await worker.run()
+                break
+            except Exception:
+                log.exception("the worker of pod %s/%s failed", worker.pod.metadata.namespace, worker.pod.metadata.name)
+                await asyncio.sleep(backoff.next())
+                worker = self._workers[uid] = worker.again()
+        del self._workers[uid]
+        if self._pods.get(worker.pod.metadata.namespace, worker.pod.metadata.name) is not None:
+            self._ended.add(uid)
+
+    async def _follow_runtime(self) -> None:
+        async for event in self._context.runtime.events():
+            worker = self._workers.get(event.pod_uid)
+            if worker is not None and event.type is cri.EventType.STOPPED:
+                worker.wake()
+
+    # -- what the API knows nothing of
+
+    async def _remove_orphans(self, tasks: asyncio.TaskGroup) -> None:
+        """Ends Pods that were deleted while the agent was away, and clears what an interrupted start or end left."""
+        uids = {sandbox.metadata.uid for sandbox in await self._context.runtime.list_pod_sandbox()}
+        uids |= await asyncio.to_thread(self._uids_on_disk)
+        for uid in uids - self._workers.keys() - self._ended:
+            tasks.create_task(self._remove_orphan(uid), name=f"orphan {uid}")
+
+    def _uids_on_disk(self) -> set[str]:
+        paths = self._context.paths
+        uids = {path.name for path in paths.root.iterdir()} if paths.root.exists() else set()
+        if paths.logs.exists():
+            uids |= {path.name.rpartition("_")[2] for path in paths.logs.iterdir()}
+        for parent in cgroups.qos_parents(self._context.cgroup_root):
+            uids |= {
+                name.removeprefix("pod") for name in self._context.cgroups.children(parent) if name.startswith("pod")
+            }
+        return uids
+
+    async def _remove_orphan(self, uid: str) -> None:
+        runtime = self._context.runtime
+        backoff = Backoff(initial=0.5, maximum=30.0)
+        while True:
+            try:
+                running = [
+                    status
+                    for status in await runtime.list_containers(pod_uid=uid)
+                    if status.state == cri.ContainerState.RUNNING
+                ]
+                log.info("removing pod %s: the API has it no more", uid)
+                await asyncio.gather(
+                    *(
+                        runtime.stop_container(status.id, float(status.annotations.get(GRACE_ANNOTATION, "30")))
+                        for status in running
+                    )
+                )
+                await remove_pod(self._context, uid)
+                return
+            except (cri.CRIError, OSError) as error:
+                log.warning("pod %s cannot be removed yet: %s", uid, error)
+                await asyncio.sleep(backoff.next())
