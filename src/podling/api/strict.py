@@ -1,0 +1,109 @@
+"""Strict decoding: fields that no type has, and fields that stand twice.
+
+Paths and messages are those of sigs.k8s.io/json (for YAML: of its YAML parser, which knows lines but no paths).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+from podling.api import shape
+from podling.api.go import quote
+from podling.api.shape import Shape
+
+# Upstream stops collecting there.
+MAX_ERRORS = 100
+
+
+def check(type_: Any, document: bytes | str | dict[str, Any]) -> list[str]:
+    """What strict decoding of `document` as `type_` objects to: `unknown field "spec.foo"`, `duplicate field "spec.x"`.
+
+    `document` is JSON text, or a dict, which cannot hold duplicates. Text that is no JSON raises ValueError.
+    """
+    root: Any = document
+    if isinstance(document, (bytes, str)):
+        root = json.loads(document, object_pairs_hook=_Pairs)
+    found: dict[str, None] = {}
+    _check(root, shape.of(type_), "", found)
+    return list(found)[:MAX_ERRORS]
+
+
+def check_duplicates(document: bytes | str) -> list[str]:
+    """Duplicate fields of JSON that has no type, such as a patch. Text that is no JSON raises ValueError."""
+    found: dict[str, None] = {}
+    _check(json.loads(document, object_pairs_hook=_Pairs), _UNTYPED, "", found)
+    return list(found)[:MAX_ERRORS]
+
+
+def check_yaml(document: bytes | str) -> list[str]:
+    """Keys that stand twice in a mapping of a YAML document. Text that is no YAML raises yaml.YAMLError."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    lines: list[str] = []
+    _check_node(yaml.compose(document, Loader=loader), lines, set())
+    return ["yaml: unmarshal errors:\n" + "\n".join(lines)] if lines else []
+
+
+def message(errors: list[str]) -> str:
+    """The text of a refusal: `strict decoding error: unknown field "spec.foo", duplicate field "spec.x"`."""
+    return f"strict decoding error: {', '.join(errors)}"
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with its duplicates."""
+
+
+_UNTYPED = Shape(shape.ANY)
+
+
+def _check(value: Any, target: Shape, path: str, found: dict[str, None]) -> None:
+    if isinstance(value, (_Pairs, dict)):
+        pairs = value if isinstance(value, _Pairs) else value.items()
+        if target.kind == shape.STRUCT:
+            assert target.struct is not None
+            known = shape.fields(target.struct)
+        elif target.kind in (shape.MAP, shape.ANY):
+            known = {}
+        else:
+            return
+        seen: set[str] = set()
+        for name, item in pairs:
+            at = f"{path}.{name}" if path else name
+            if target.kind == shape.STRUCT:
+                field = known.get(name)
+                if field is None:
+                    found[f"unknown field {quote(at)}"] = None
+                    continue
+                inner = field.shape
+            else:
+                inner = target.item or _UNTYPED
+            if name in seen:
+                found[f"duplicate field {quote(at)}"] = None
+            seen.add(name)
+            # Documents without a type are kept as they are, duplicates included.
+            if inner.kind != shape.ANY or target.kind == shape.ANY:
+                _check(item, inner, at, found)
+    elif isinstance(value, list) and target.kind in (shape.LIST, shape.ANY):
+        for i, item in enumerate(value):
+            _check(item, target.item or _UNTYPED, f"{path}[{i}]", found)
+
+
+def _check_node(node: yaml.Node | None, lines: list[str], seen_nodes: set[int]) -> None:
+    # Aliases make a node reachable more than once.
+    if node is None or id(node) in seen_nodes:
+        return
+    seen_nodes.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check_node(item, lines, seen_nodes)
+    elif isinstance(node, yaml.MappingNode):
+        seen: set[tuple[str, str]] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                identity = (key.tag, key.value)
+                if identity in seen:
+                    lines.append(f"  line {key.start_mark.line + 1}: key {quote(key.value)} already set in map")
+                seen.add(identity)
+            _check_node(value, lines, seen_nodes)
