@@ -96,11 +96,14 @@ def leftovers(directory: Path) -> dict[str, list[str]]:
         "directories": [p.name for p in (storage / "overlay").glob("?" * 64)],
         "links": [p.name for p in (storage / "overlay" / "l").glob("*")],
         "temporary": [p.name for p in (directory / "images" / "podling-tmp").iterdir()],
+        "mounts": [m for m in Path("/proc/self/mountinfo").read_text().splitlines() if str(directory) in m],
         "credentials": [p.name for p in (directory / "run").glob("auth-*")],
     }
 
 
-NOTHING: dict[str, list[str]] = {"layers": [], "directories": [], "links": [], "temporary": [], "credentials": []}
+NOTHING: dict[str, list[str]] = dict.fromkeys(
+    ("layers", "directories", "links", "temporary", "mounts", "credentials"), []
+)
 
 
 def test_pulled_image_is_found_by_name_digest_and_id(registry: Registry, tmp_path: Path) -> None:
@@ -465,8 +468,13 @@ def test_closing_the_store_fails_its_pulls(registry: Registry, tmp_path: Path, b
 
 
 def test_broken_connection_is_retried_and_finished_layers_are_not_fetched_again(
-    registry: Registry, tmp_path: Path, big: str
+    registry: Registry, tmp_path: Path
 ) -> None:
+    small, large = Layer(), Layer()
+    small.file("small", "fetched once")
+    large.file("large", random.Random(7).randbytes(LAYER_BYTES))
+    registry.push(build(tmp_path / "uneven", ImageSpec([small, large])), "docker.io/library/uneven:1")
+
     async def run() -> None:
         async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
 
@@ -475,11 +483,14 @@ def test_broken_connection_is_retried_and_finished_layers_are_not_fetched_again(
                     raise ConnectionAbortedError
 
             proxy.on_bytes = cut_once
-            image_id = await images_store.pull_image(big)
+            before = len(registry.requests())
+            image_id = await images_store.pull_image("uneven:1")
             assert proxy.cuts == 1
-            layers = await images_store.layers(image_id)
-            for i, layer in enumerate(reversed(layers)):
-                assert (layer / f"data{i}").read_bytes() == random.Random(i).randbytes(LAYER_BYTES)
+            top, bottom = await images_store.layers(image_id)
+            assert (bottom / "small").read_text() == "fetched once"
+            assert (top / "large").read_bytes() == random.Random(7).randbytes(LAYER_BYTES)
+            blobs = [r for r in registry.requests()[before:] if "/blobs/" in r and image_id not in r]
+            assert sorted(blobs.count(blob) for blob in set(blobs)) == [1, 2]
 
     asyncio.run(run())
 

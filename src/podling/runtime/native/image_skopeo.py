@@ -61,7 +61,8 @@ class Skopeo:
 
     def storage(self, name: str) -> str:
         """How skopeo names the image `name` (or `@ID`) of this storage."""
-        return f"containers-storage:[overlay@{self.storage_root}+{self._run_root}]{name}"
+        # Without skip_mount_home the storage's directory becomes a mount point, which outlives skopeo.
+        return f"containers-storage:[overlay@{self.storage_root}+{self._run_root}:overlay.skip_mount_home=true]{name}"
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[int]:
