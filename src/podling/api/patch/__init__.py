@@ -1,0 +1,1 @@
+"""Patches of plain documents: JSON patch, merge patch and strategic merge patch."""

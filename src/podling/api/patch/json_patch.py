@@ -1,0 +1,29 @@
+"""JSON patch, RFC 6902."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from podling.api.patch.error import UNPROCESSABLE, PatchError
+
+MAX_OPERATIONS = 10_000
+
+
+def apply(document: dict[str, Any], patch: Any) -> dict[str, Any]:
+    """A patched copy of `document`. Raises PatchError: 400 for what is no JSON patch, 422 for one that does not fit."""
+    # Imported when first needed: most servers never see a JSON patch.
+    import jsonpatch
+    import jsonpointer
+
+    try:
+        operations = jsonpatch.JsonPatch(patch)
+    except (jsonpatch.InvalidJsonPatch, jsonpointer.JsonPointerException, TypeError) as error:
+        raise PatchError(f"error decoding patch: {error}") from error
+    try:
+        result = operations.apply(deepcopy(document), in_place=True)
+    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError) as error:
+        raise PatchError(str(error), UNPROCESSABLE) from error
+    if not isinstance(result, dict):
+        raise PatchError("the patched document is no object", UNPROCESSABLE)
+    return result

@@ -1,0 +1,27 @@
+"""JSON merge patch, RFC 7386."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from podling.api.patch.error import PatchError
+
+
+def apply(document: dict[str, Any], patch: object) -> dict[str, Any]:
+    """A patched document that shares what did not change with `document`. Raises PatchError for what is no object."""
+    if not isinstance(patch, dict):
+        raise PatchError("Invalid JSON Patch")
+    return _merge(document, patch)
+
+
+def _merge(target: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    result = dict(target)
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, dict):
+            current = result.get(name)
+            result[name] = _merge(current if isinstance(current, dict) else {}, value)
+        else:
+            result[name] = value
+    return result
