@@ -1,0 +1,164 @@
+"""A cluster of its own for end-to-end tests: own ports, directories, bridge and addresses, driven by unmodified kubectl.
+
+Ending it takes it off the machine and fails if anything of it is left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PODLING = Path(sys.executable).parent / "podling"
+
+
+class CommandFailed(AssertionError):
+    """A command that was to succeed did not."""
+
+
+def run(
+    argv: list[str], *, check: bool = True, stdin: str | None = None, timeout: float = 120, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command; raises CommandFailed with all that it printed."""
+    done = subprocess.run(
+        argv, input=stdin, capture_output=True, text=True, timeout=timeout, env=env, check=False, errors="replace"
+    )
+    if check and done.returncode != 0:
+        raise CommandFailed(f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports that nothing listens on at this moment."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@dataclass
+class Cluster:
+    """One cluster. `number` (0-254) chooses its address ranges; two at once need two numbers."""
+
+    registries_conf: Path
+    number: int
+    directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="podling-e2e-", dir="/var/tmp")))
+    oci_runtime: str = ""
+
+    def __post_init__(self) -> None:
+        self.port, self.agent_port = free_ports(2)
+        self.bridge = f"pe2e{self.number}"
+        self.node = f"node-{self.number}"
+        self.pod_cidr = f"10.{200 + self.number // 16}.{self.number % 16 * 16}.0/24"
+        self.service_cidr = f"10.{220 + self.number // 16}.{self.number % 16 * 16}.0/24"
+        self.data_dir = self.directory / "data"
+        self.run_dir = self.directory / "run"
+        self.kubeconfig = self.directory / "kubeconfig"
+
+    # -- the cluster as a whole
+
+    def up(self) -> None:
+        argv = ["up", "--data-dir", str(self.data_dir), "--run-dir", str(self.run_dir)]
+        argv += ["--port", str(self.port), "--agent-port", str(self.agent_port), "--node-name", self.node]
+        argv += ["--bridge", self.bridge, "--pod-cidr", self.pod_cidr, "--service-cidr", self.service_cidr]
+        argv += ["--registries-conf", str(self.registries_conf)]
+        if self.oci_runtime:
+            argv += ["--oci-runtime", self.oci_runtime]
+        self.podling(*argv)
+        kubeconfig = self.podling("kubeconfig", "--data-dir", str(self.data_dir)).stdout
+        self.kubeconfig.write_text(kubeconfig)
+
+    def down(self) -> None:
+        self.podling("down", "--data-dir", str(self.data_dir))
+
+    def reset(self) -> None:
+        """Takes the cluster off the machine and checks that nothing of it is left."""
+        self.podling("reset", "--data-dir", str(self.data_dir))
+        left = self.leftovers()
+        shutil.rmtree(self.directory, ignore_errors=not left)
+        assert not left, "after reset: " + "; ".join(left)
+
+    def podling(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return run([str(PODLING), *argv], check=check)
+
+    # -- kubectl
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "HOME": str(self.directory)}
+
+    def try_kubectl(self, *argv: str, stdin: str | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Whatever the exit code is."""
+        return run(["kubectl", *argv], check=False, stdin=stdin, timeout=timeout, env=self.environment)
+
+    def kubectl(self, *argv: str, stdin: str | None = None, timeout: float = 120) -> str:
+        """Standard output of a kubectl command that succeeds."""
+        return run(["kubectl", *argv], stdin=stdin, timeout=timeout, env=self.environment).stdout
+
+    def apply(self, manifest: str | dict[str, Any], *argv: str) -> str:
+        text = manifest if isinstance(manifest, str) else json.dumps(manifest)
+        return self.kubectl("apply", "-f", "-", *argv, stdin=text)
+
+    def get(self, *argv: str) -> dict[str, Any]:
+        """One object, or a list, as kubectl's JSON."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", *argv, "-o", "json"))
+        return found
+
+    def wait(self, what: str, condition: str, *argv: str, timeout: int = 60) -> str:
+        """`kubectl wait --for=<condition>`: "condition=Ready", "jsonpath={.status.phase}=Failed", "delete"."""
+        return self.kubectl("wait", what, f"--for={condition}", f"--timeout={timeout}s", *argv, timeout=timeout + 30)
+
+    def logs(self, *argv: str) -> str:
+        return self.kubectl("logs", *argv)
+
+    # -- what is on the machine
+
+    def leftovers(self, *names: str) -> list[str]:
+        """Traces of the cluster on the machine; or, given words (a Pod's UID, a container's ID), of these alone."""
+        words = list(names) or [str(self.directory), self.bridge]
+        found = []
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        found += [f"mount {line.split()[4]}" for line in mounts if any(word in line for word in words)]
+        found += [f"process {line}" for line in processes() if any(word in line for word in words)]
+        found += [f"cgroup {path}" for path in cgroups() if any(word in path for word in words)]
+        if not names:
+            links = run(["ip", "-o", "link"]).stdout.splitlines()
+            found += [f"link {line.split(':')[1].strip()}" for line in links if self.bridge in line]
+            tables = run(["nft", "list", "tables"]).stdout.splitlines()
+            found += [f"nftables {line}" for line in tables if self.bridge in line]
+        return found
+
+
+def processes() -> Iterator[str]:
+    """Pid and command line of every process but this one and its parents."""
+    own = {os.getpid(), os.getppid()}
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit() and int(directory.name) not in own:
+            try:
+                line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            except OSError:
+                continue
+            if line:
+                yield f"{directory.name} {line}"
+
+
+def cgroups() -> Iterator[str]:
+    """Every cgroup directory of the machine."""
+    for directory, _, _ in os.walk("/sys/fs/cgroup"):
+        yield directory
+
+
+def unique(prefix: str) -> str:
+    """A name that no other test uses."""
+    return f"{prefix}-{uuid.uuid4().hex[:8]}"
