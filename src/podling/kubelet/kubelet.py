@@ -14,6 +14,8 @@ from podling.client.events import EventRecorder
 from podling.client.informer import Informer
 from podling.kubelet.cgroups import qos_parents
 from podling.kubelet.image_manager import ImageManager
+from podling.kubelet.local_storage import LocalStorageEviction
+from podling.kubelet.log_rotation import LogRotation
 from podling.kubelet.node_status import Capacity, NodeReporter, meminfo, node_ip
 from podling.kubelet.objects import ApiObjects
 from podling.kubelet.pod_context import PodContext
@@ -139,6 +141,8 @@ class Kubelet:
                 await nodes.synced()
                 owned.append(tasks.create_task(workers.run(), name="pod workers"))
                 owned.append(tasks.create_task(pods.run(), name="pods"))
+                owned.append(tasks.create_task(LogRotation(workers, runtime).run(), name="log rotation"))
+                owned.append(tasks.create_task(LocalStorageEviction(context, workers).run(), name="local storage"))
                 await stop.wait()
                 for task in owned:
                     task.cancel()
