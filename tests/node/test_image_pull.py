@@ -101,9 +101,9 @@ def leftovers(directory: Path) -> dict[str, list[str]]:
     }
 
 
-NOTHING: dict[str, list[str]] = dict.fromkeys(
-    ("layers", "directories", "links", "temporary", "mounts", "credentials"), []
-)
+NOTHING: dict[str, list[str]] = {
+    key: [] for key in ("layers", "directories", "links", "temporary", "mounts", "credentials")
+}
 
 
 def test_pulled_image_is_found_by_name_digest_and_id(registry: Registry, tmp_path: Path) -> None:

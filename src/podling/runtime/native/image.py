@@ -43,7 +43,7 @@ class ImageStore:
 
     `root` holds the images, `run_root` what need not survive a reboot. `registries_conf` is a
     containers-registries.conf(5), None means the system's. Several stores, in several processes, may use the same
-    directories at once.
+    directories at once. Both directories are absolute paths.
     """
 
     def __init__(
@@ -214,6 +214,7 @@ class ImageStore:
 
         `name` replaces the name that the archive gives, if it holds one image. Raises CRIError, OSError.
         """
+        path = _absolute(path)
         archived = await asyncio.to_thread(image_archive.contents, path)
         if name and len(archived) != 1:
             raise image_archive.ArchiveError(f"{path} holds {len(archived)} images; a name fits only one")
@@ -239,6 +240,7 @@ class ImageStore:
 
         Raises NotFound, CRIError.
         """
+        path = _absolute(path)
         stored = self._metadata.find(image)
         if stored is None:
             raise NotFound(f'image "{image}": not found')
@@ -303,6 +305,12 @@ class ImageStore:
                             return True
                         break
         return False
+
+
+def _absolute(path: Path) -> Path:
+    if ":" in str(path):
+        raise image_archive.ArchiveError(f"{path}: the path of an archive must not contain a colon")
+    return path.absolute()
 
 
 def _disk_usage(directory: Path) -> tuple[int, int]:

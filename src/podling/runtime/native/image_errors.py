@@ -18,14 +18,14 @@ _NOT_FOUND = re.compile(
     r"manifest unknown|name unknown|name_unknown|repository name not known|StatusCode: 404|404 \(Not Found\)"
 )
 _DENIED = re.compile(
-    r"unauthorized|authentication required|access to the requested resource is not authorized|denied"
+    r"unauthorized|authentication required|access to the requested resource is not authorized|(?<!permission )denied"
     r"|invalid username/password|insufficient_scope|StatusCode: 40[13]|40[13] \((?:Unauthorized|Forbidden)\)",
     re.IGNORECASE,
 )
 _NO_PLATFORM = re.compile(r"no image found in (?:manifest list|image index) for")
 _TRANSIENT = re.compile(
     r"unexpected EOF|: EOF|connection reset by peer|broken pipe|i/o timeout|TLS handshake timeout|server closed"
-    r"|http2: |stream error|50[0234] \(|StatusCode: 50[0234]|toomanyrequests|no progress for"
+    r"|http2: |stream error|50[0234] \(|(?:StatusCode|HTTP status): 50[0234]|toomanyrequests|no progress for"
 )
 
 

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -21,6 +22,10 @@ from podling.runtime.protocol import CRIError
 
 _POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
 """Signatures are not asked for, as in containerd."""
+
+
+_PLAIN_PATH = re.compile(r"/[^\[\]@+:,]*")
+"""What can stand in the name of a storage: the rest separates its parts."""
 
 
 class SkopeoError(Exception):
@@ -43,9 +48,12 @@ class Skopeo:
         self.tmp = root / "podling-tmp"
 
     def prepare(self) -> None:
-        """Makes directories and configuration files. Blocks."""
+        """Makes directories and configuration files. Blocks. Raises CRIError."""
         if shutil.which(self._program) is None:
             raise CRIError("SkopeoMissing", f"{self._program} is not installed; images are pulled with it")
+        for directory in (self._root, self._run_root):
+            if not _PLAIN_PATH.fullmatch(str(directory)):
+                raise CRIError("InvalidDirectory", f"{directory}: skopeo cannot use a directory with such a name")
         for directory in (self._root, self._run_root, self.tmp):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         storage = (
