@@ -100,7 +100,7 @@ class Kubelet:
         nodes = Informer(client, Node, field_selector=f"metadata.name={config.node_name}")
         version = await runtime.version()
         for parent in qos_parents(config.cgroup_root):
-            await runtime.cgroups.create(parent)
+            await asyncio.to_thread(runtime.cgroups.create, parent)
         context = PodContext(
             node_name=config.node_name,
             host_ip=ip,

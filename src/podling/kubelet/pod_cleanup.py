@@ -16,7 +16,7 @@ async def stop_pod(context: PodContext, uid: str) -> None:
     for sandbox in await context.runtime.list_pod_sandbox(pod_uid=uid):
         await context.runtime.stop_pod_sandbox(sandbox.id)
     await context.volumes.tear_down(uid)
-    await remove_cgroups(context, uid)
+    await asyncio.to_thread(_remove_cgroups, context, uid)
 
 
 async def remove_pod(context: PodContext, uid: str) -> None:
@@ -25,15 +25,14 @@ async def remove_pod(context: PodContext, uid: str) -> None:
         await context.runtime.stop_pod_sandbox(sandbox.id)
         await context.runtime.remove_pod_sandbox(sandbox.id)
     await context.volumes.tear_down(uid)
-    await remove_cgroups(context, uid)
+    await asyncio.to_thread(_remove_cgroups, context, uid)
     await asyncio.to_thread(_remove_files, context, uid)
 
 
-async def remove_cgroups(context: PodContext, uid: str) -> None:
+def _remove_cgroups(context: PodContext, uid: str) -> None:
     """Whatever its quality of service was."""
-    root = context.cgroup_root
-    for parent in cgroups.qos_parents(root):
-        await context.cgroups.remove(f"{parent}/pod{uid}")
+    for parent in cgroups.qos_parents(context.cgroup_root):
+        context.cgroups.remove(f"{parent}/pod{uid}")
 
 
 def _remove_files(context: PodContext, uid: str) -> None:

@@ -19,13 +19,16 @@ from podling.runtime.protocol import LinuxResources, RuntimeService
 
 
 class PodCgroups(Protocol):
-    """The node's cgroup tree; paths are below each hierarchy's root."""
+    """The node's cgroup tree; paths are below each hierarchy's root. System calls: quick, but not for the event loop."""
 
-    async def create(self, path: str, resources: LinuxResources | None = None) -> None: ...
+    def create(self, path: str) -> None: ...
 
-    async def remove(self, path: str) -> None: ...
+    def apply(self, path: str, resources: LinuxResources) -> None: ...
 
-    def children(self, path: str) -> Iterable[str]: ...
+    def remove(self, path: str) -> None: ...
+
+    def children(self, path: str) -> Iterable[str]:
+        """Names of the groups right below."""
 
 
 class PodContext(Struct, kw_only=True):

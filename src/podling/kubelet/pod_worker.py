@@ -271,8 +271,7 @@ class PodWorker:
             for sandbox in await context.runtime.list_pod_sandbox(pod_uid=pod.metadata.uid):
                 await context.runtime.stop_pod_sandbox(sandbox.id)
         try:
-            await context.cgroups.create(cgroups.pod_cgroup(context.cgroup_root, pod), cgroups.pod_resources(pod))
-            await asyncio.to_thread(self._make_directories)
+            await asyncio.to_thread(self._make_place)
             await self._set_up_volumes()
             await context.runtime.run_pod_sandbox(
                 sandbox_config(context, pod, attempt), pod.spec.runtime_class_name or ""
@@ -287,10 +286,14 @@ class PodWorker:
         self._retry.reset()
         return True
 
-    def _make_directories(self) -> None:
-        uid = self.pod.metadata.uid
-        self.context.paths.directory(uid).mkdir(mode=0o750, parents=True, exist_ok=True)
-        self.context.paths.pod_logs(self.pod).mkdir(mode=0o755, parents=True, exist_ok=True)
+    def _make_place(self) -> None:
+        """The Pod's cgroup and directories."""
+        context, uid = self.context, self.pod.metadata.uid
+        path = cgroups.pod_cgroup(context.cgroup_root, self.pod)
+        context.cgroups.create(path)
+        context.cgroups.apply(path, cgroups.pod_resources(self.pod))
+        context.paths.directory(uid).mkdir(mode=0o750, parents=True, exist_ok=True)
+        context.paths.pod_logs(self.pod).mkdir(mode=0o755, parents=True, exist_ok=True)
 
     async def _set_up_volumes(self) -> dict[str, Mounted]:
         return await self.context.volumes.set_up(self.pod)
