@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
 from msgspec import Struct
 
 from podling.api.core.v1 import Node, Pod
+from podling.scheduler.affinity_term import NamespaceLabels
 from podling.scheduler.node_info import NodeInfo, PodInfo
 
 
@@ -29,15 +30,22 @@ class Rejection(Struct, frozen=True):
     unresolvable: bool = False
 
 
+def _no_labels(namespace: str) -> Mapping[str, str]:
+    return {}
+
+
 class Cycle:
     """One attempt to place one Pod: the Pod and the Nodes there are."""
 
-    __slots__ = ("info", "memo", "nodes", "pod")
+    __slots__ = ("info", "memo", "namespace_labels", "nodes", "pod")
 
-    def __init__(self, info: PodInfo, nodes: Sequence[NodeInfo]) -> None:
+    def __init__(
+        self, info: PodInfo, nodes: Sequence[NodeInfo], namespace_labels: NamespaceLabels = _no_labels
+    ) -> None:
         self.info = info
         self.pod: Pod = info.pod
         self.nodes = nodes
+        self.namespace_labels = namespace_labels
         self.memo: dict[str, object] = {}
         """What a filter computes once for all Nodes, under its name."""
 

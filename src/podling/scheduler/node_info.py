@@ -7,6 +7,7 @@ from collections import Counter
 from podling.api.core.v1 import Node, Pod
 from podling.api.quantity import Quantity
 from podling.api.resources import is_sidecar, pod_requests
+from podling.scheduler.affinity_term import AffinityTerms, has_pod_affinity
 
 Amounts = dict[str, int]
 """Resource name to amount: CPU in thousandths, everything else in whole units (bytes, pieces)."""
@@ -25,16 +26,20 @@ def amounts(resources: dict[str, Quantity]) -> Amounts:
     return {name: q.milli_value() if name == "cpu" else q.value() for name, q in resources.items()}
 
 
+NO_TERMS = AffinityTerms(Pod())
+
+
 class PodInfo:
     """A Pod and what it takes of a Node."""
 
-    __slots__ = ("host_ports", "pod", "priority", "requests", "scored_cpu", "scored_memory", "uid")
+    __slots__ = ("affinity", "host_ports", "pod", "priority", "requests", "scored_cpu", "scored_memory", "uid")
 
     def __init__(self, pod: Pod) -> None:
         spec = pod.spec
         self.pod = pod
         self.uid = pod.metadata.uid
         self.priority = spec.priority or 0
+        self.affinity = AffinityTerms(pod) if has_pod_affinity(spec) else NO_TERMS
         self.requests = amounts(pod_requests(spec))
         running = spec.containers + [c for c in spec.init_containers if is_sidecar(c)]
         self.scored_cpu = self.requests.get("cpu", 0)
@@ -56,7 +61,16 @@ class PodInfo:
 class NodeInfo:
     """A Node with the Pods bound to it or about to be. `node` is None while only Pods of a vanished Node are known."""
 
-    __slots__ = ("allocatable", "host_ports", "node", "pods", "requested", "scored_cpu", "scored_memory")
+    __slots__ = (
+        "allocatable",
+        "host_ports",
+        "node",
+        "pods",
+        "requested",
+        "scored_cpu",
+        "scored_memory",
+        "with_anti_affinity",
+    )
 
     def __init__(self, node: Node | None = None) -> None:
         self.node = node
@@ -66,6 +80,8 @@ class NodeInfo:
         self.host_ports: Counter[HostPort] = Counter()
         self.scored_cpu = 0
         self.scored_memory = 0
+        self.with_anti_affinity = 0
+        """How many of the Pods have required anti-affinity."""
 
     def set_node(self, node: Node | None) -> None:
         self.node = node
@@ -77,6 +93,7 @@ class NodeInfo:
         self.host_ports.update(pod.host_ports)
         self.scored_cpu += pod.scored_cpu
         self.scored_memory += pod.scored_memory
+        self.with_anti_affinity += bool(pod.affinity.required_anti)
 
     def remove(self, uid: str) -> PodInfo | None:
         pod = self.pods.pop(uid, None)
@@ -86,6 +103,7 @@ class NodeInfo:
             self.host_ports += Counter()
             self.scored_cpu -= pod.scored_cpu
             self.scored_memory -= pod.scored_memory
+            self.with_anti_affinity -= bool(pod.affinity.required_anti)
         return pod
 
     def copy_without(self, victims: set[str]) -> NodeInfo:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Mapping
 
-from podling.api.core.v1 import Binding, Node, ObjectReference, Pod
+from podling.api.core.v1 import Binding, Namespace, Node, ObjectReference, Pod
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.status import ApiError
 from podling.client.client import Client, ConnectionFailed, EventType
@@ -43,6 +44,7 @@ class Scheduler:
         self._informers = InformerSet(client) if informers is None else informers
         self._own_informers = self._informers if informers is None else None
         self._name = name
+        self._namespaces = self._informers.of(Namespace)
         self._cache = Cache()
         self._queue = SchedulingQueue()
         self._events = EventRecorder(client, name)
@@ -59,6 +61,7 @@ class Scheduler:
             tasks.create_task(self._events.run(), name="scheduler events")
             tasks.create_task(self._conditions.run(), name="scheduler conditions")
             await nodes.synced()
+            await self._namespaces.synced()
             await pods.synced()
             while True:
                 queued = await self._queue.pop()
@@ -105,6 +108,10 @@ class Scheduler:
         else:
             self._queue.delete(uid)
 
+    def _namespace_labels(self, name: str) -> Mapping[str, str]:
+        namespace = self._namespaces.get("", name)
+        return namespace.metadata.labels if namespace is not None else {}
+
     def _forget(self, uid: str) -> None:
         self._queue.delete(uid)
         self._conditions.forget(uid)
@@ -116,7 +123,7 @@ class Scheduler:
     def _schedule(self, queued: QueuedPod) -> str:
         """The Node that the Pod now counts on, or "" where none would do."""
         nodes = self._cache.nodes()
-        cycle = Cycle(queued.info, nodes)
+        cycle = Cycle(queued.info, nodes, self._namespace_labels)
         feasible, rejections, rejected_by = find_feasible(cycle)
         if feasible:
             best = feasible[0] if len(feasible) == 1 else select(cycle, feasible)
@@ -179,15 +186,22 @@ def find_feasible(cycle: Cycle) -> tuple[list[NodeInfo], list[Rejection], set[Fi
         node = info.node
         if node is None:
             continue
-        for candidate in FILTERS:
-            rejection = candidate.function(cycle, info, node)
-            if rejection is not None:
-                rejections.append(rejection)
-                rejected_by.add(candidate)
-                break
-        else:
+        rejection = reject(cycle, info, node)
+        if rejection is None:
             feasible.append(info)
+        else:
+            rejected_by.add(rejection[0])
+            rejections.append(rejection[1])
     return feasible, rejections, rejected_by
+
+
+def reject(cycle: Cycle, info: NodeInfo, node: Node) -> tuple[Filter, Rejection] | None:
+    """The first filter that will not have the Pod on this Node, and why; None if it may go there."""
+    for candidate in FILTERS:
+        rejection = candidate.function(cycle, info, node)
+        if rejection is not None:
+            return candidate, rejection
+    return None
 
 
 def select(cycle: Cycle, feasible: list[NodeInfo]) -> NodeInfo:

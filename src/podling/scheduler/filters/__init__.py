@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from podling.scheduler.filters.inter_pod_affinity import INTER_POD_AFFINITY
 from podling.scheduler.filters.node_affinity import NODE_AFFINITY
 from podling.scheduler.filters.node_ports import NODE_PORTS
 from podling.scheduler.filters.node_resources_fit import NODE_RESOURCES_FIT
 from podling.scheduler.filters.node_unschedulable import NODE_UNSCHEDULABLE
+from podling.scheduler.filters.pod_topology_spread import POD_TOPOLOGY_SPREAD
 from podling.scheduler.filters.taint_toleration import TAINT_TOLERATION
 from podling.scheduler.framework import Filter
 
@@ -15,4 +17,6 @@ FILTERS: tuple[Filter, ...] = (
     NODE_AFFINITY,
     NODE_PORTS,
     NODE_RESOURCES_FIT,
+    POD_TOPOLOGY_SPREAD,
+    INTER_POD_AFFINITY,
 )
