@@ -137,6 +137,17 @@ def invalid(kind: Resource | str, name: str, errors: Iterable[FieldError]) -> Ap
     return _error(422, "Invalid", message, details)
 
 
+def unprocessable(field: str, message: str) -> ApiError:
+    """A well-formed request that does not fit the object. Upstream drops the message; here it is the cause of `field`."""
+    details = StatusDetails(causes=[StatusCause(reason="UnexpectedServerResponse", message=message, field=field)])
+    return _error(422, "Invalid", "the server rejected our request due to an error in our request", details)
+
+
+def unexpected(message: str) -> ApiError:
+    """An error for which upstream has no reason."""
+    return _error(500, "", message)
+
+
 def bad_request(message: str) -> ApiError:
     return _error(400, "BadRequest", message)
 

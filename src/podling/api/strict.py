@@ -18,7 +18,7 @@ from podling.api.shape import Shape
 MAX_ERRORS = 100
 
 
-def check(type_: Any, document: bytes | str | dict[str, Any]) -> list[str]:
+def check(document: bytes | str | dict[str, Any], type_: Any) -> list[str]:
     """What strict decoding of `document` as `type_` objects to: `unknown field "spec.foo"`, `duplicate field "spec.x"`.
 
     `document` is JSON text, or a dict, which cannot hold duplicates. Text that is no JSON raises ValueError.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from podling.api.patch.error import UNPROCESSABLE, PatchError
+from podling.api import status
 
 MAX_OPERATIONS = 10_000
 
 
 def apply(document: dict[str, Any], patch: Any) -> dict[str, Any]:
-    """A patched copy of `document`. Raises PatchError: 400 for what is no JSON patch, 422 for one that does not fit."""
+    """A patched copy of `document`. Raises ApiError: 400 for what is no JSON patch, 422 for one that does not fit."""
     # Imported when first needed: most servers never see a JSON patch.
     import jsonpatch
     import jsonpointer
@@ -19,11 +19,11 @@ def apply(document: dict[str, Any], patch: Any) -> dict[str, Any]:
     try:
         operations = jsonpatch.JsonPatch(patch)
     except (jsonpatch.InvalidJsonPatch, jsonpointer.JsonPointerException, TypeError) as error:
-        raise PatchError(f"error decoding patch: {error}") from error
+        raise status.bad_request(f"error decoding patch: {error}") from error
     try:
         result = operations.apply(deepcopy(document), in_place=True)
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError) as error:
-        raise PatchError(str(error), UNPROCESSABLE) from error
+        raise status.unprocessable("patch", str(error)) from error
     if not isinstance(result, dict):
-        raise PatchError("the patched document is no object", UNPROCESSABLE)
+        raise status.unprocessable("patch", "the patched document is no object")
     return result

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from podling.api.patch.error import PatchError
+from podling.api import status
 
 
 def apply(document: dict[str, Any], patch: object) -> dict[str, Any]:
-    """A patched document that shares what did not change with `document`. Raises PatchError for what is no object."""
+    """A patched document that shares what did not change with `document`. Raises ApiError for what is no object."""
     if not isinstance(patch, dict):
-        raise PatchError("Invalid JSON Patch")
+        raise status.bad_request("Invalid JSON Patch")
     return _merge(document, patch)
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from podling.api import shape
-from podling.api.patch.error import INTERNAL, UNPROCESSABLE, PatchError
+from podling.api import shape, status
 from podling.api.shape import Shape
+from podling.api.status import ApiError
 from podling.api.types import Merge, Object
 
 _DIRECTIVE = "$patch"
@@ -28,9 +28,9 @@ _NO_MERGE = Merge()
 
 
 def apply(document: Document, patch: object, type_: type[Object]) -> Document:
-    """A patched document of `type_`, sharing what did not change. Raises PatchError."""
+    """A patched document of `type_`, sharing what did not change. Raises ApiError."""
     if not isinstance(patch, dict):
-        raise PatchError("invalid JSON document")
+        raise status.bad_request("invalid JSON document")
     return _merge_map(document, patch, shape.of(type_))
 
 
@@ -50,7 +50,7 @@ def _merge_map(original: Document, patch: Document, target: Shape) -> Document:
             return {name: value for name, value in patch.items() if name != _DIRECTIVE}
         if directive == "delete":
             return {}
-        raise PatchError(f"unknown patch type: {_go(directive)} in map: {_go(patch)}", INTERNAL)
+        raise status.unexpected(f"unknown patch type: {_go(directive)} in map: {_go(patch)}")
     result = dict(original)
     pending = dict(patch)
     if _RETAIN_KEYS in pending:
@@ -81,7 +81,7 @@ def _merge_map(original: Document, patch: Document, target: Shape) -> Document:
 def _after_slash(name: str, prefix: str) -> str:
     head, slash, key = name.partition("/")
     if head != prefix or not slash:
-        raise PatchError(f"unexpected format in patch key: {name}", INTERNAL)
+        raise status.unexpected(f"unexpected format in patch key: {name}")
     return key
 
 
@@ -89,19 +89,19 @@ def _retain_keys(result: Document, patch: Document) -> None:
     """Drop from `result` what the directive does not list."""
     keep = patch.pop(_RETAIN_KEYS)
     if not isinstance(keep, list):
-        raise PatchError("invalid patch format of retainKeys")
+        raise status.bad_request("invalid patch format of retainKeys")
     for name, value in patch.items():
         if name.startswith("$") or value is None:
             continue
         if name not in keep:
-            raise PatchError("patch content doesn't match retainKeys list", INTERNAL)
+            raise status.unexpected("patch content doesn't match retainKeys list")
     for name in [name for name in result if name not in keep]:
         del result[name]
 
 
 def _delete_from(result: Document, name: str, values: object) -> None:
     if not isinstance(values, list):
-        raise PatchError("invalid patch format of primitive list")
+        raise status.bad_request("invalid patch format of primitive list")
     current = result.get(name)
     if isinstance(current, list):
         result[name] = [item for item in current if item not in values]
@@ -112,12 +112,12 @@ def _merge_in_order(result: Document, patch: Document, target: Shape, directive:
     order = patch.pop(directive)
     name = _after_slash(directive, _ORDER)
     if not isinstance(order, list):
-        raise PatchError(f"expected a []interface {{}}, but received a {_go_type(order)}", INTERNAL)
+        raise status.unexpected(f"expected a []interface {{}}, but received a {_go_type(order)}")
     inner, merge = _field(target, name)
     current, change = result.get(name), patch.get(name)
     for value in (current, change):
         if value is not None and not isinstance(value, list):
-            raise PatchError(f"expected a []interface {{}}, but received a {_go_type(value)}", INTERNAL)
+            raise status.unexpected(f"expected a []interface {{}}, but received a {_go_type(value)}")
     identity = _identity(merge.key)
     if change is not None:
         _check_order(change, order, identity)
@@ -142,7 +142,7 @@ def _check_order(change: list[Any], order: list[Any], identity: Callable[[Any], 
         key = identity(item)
         if not any(key == other for other in wanted):
             text = f"The order in patch list:\n{_go(change)}\n doesn't match {_ORDER} list:\n{_go(order)}\n"
-            raise PatchError(text, INTERNAL)
+            raise status.unexpected(text)
 
 
 def _identity(key: str) -> Callable[[Any], object]:
@@ -162,8 +162,8 @@ def _frozen(value: Any) -> object:
     return (type(value) is bool, value) if isinstance(value, (bool, int, float, str)) else _go(value)
 
 
-def _no_merge_key(item: Document, key: str) -> PatchError:
-    return PatchError(f"map: {_go(item)} does not contain declared merge key: {key}", INTERNAL)
+def _no_merge_key(item: Document, key: str) -> ApiError:
+    return status.unexpected(f"map: {_go(item)} does not contain declared merge key: {key}")
 
 
 def _merge_list(current: list[Any] | None, patch: list[Any], target: Shape, merge: Merge) -> list[Any]:
@@ -174,15 +174,15 @@ def _merge_list(current: list[Any] | None, patch: list[Any], target: Shape, merg
     kinds = {type(item) for item in (*current, *patch)}
     if len(kinds) > 1:
         names = " ".join(sorted({_go_type(item) for item in (*current, *patch)}))
-        raise PatchError(f"list element types are not identical: [{names}]", INTERNAL)
+        raise status.unexpected(f"list element types are not identical: [{names}]")
     if kinds == {list}:
-        raise PatchError("lists of lists are not supported", UNPROCESSABLE)
+        raise status.unprocessable("patch", "lists of lists are not supported")
     if kinds != {dict}:
         merged = list(dict.fromkeys((*current, *patch)))
         changed: list[Any] = patch
     else:
         if not merge.key:
-            raise PatchError(f"cannot merge lists without merge key for {_go_name(target)}", INTERNAL)
+            raise status.unexpected(f"cannot merge lists without merge key for {_go_name(target)}")
         kept, changed, replace = _special_items(current, patch, merge.key)
         if replace:
             return _clean_list(changed)
@@ -210,9 +210,9 @@ def _special_items(
         elif directive == "replace":
             replace = True
         elif directive == "merge":
-            raise PatchError("merging lists cannot yet be specified in the patch", INTERNAL)
+            raise status.unexpected("merging lists cannot yet be specified in the patch")
         else:
-            raise PatchError(f"unknown patch type: {_go(directive)} in map: {_go(item)}", INTERNAL)
+            raise status.unexpected(f"unknown patch type: {_go(directive)} in map: {_go(item)}")
     return kept, changed, replace
 
 
