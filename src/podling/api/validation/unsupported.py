@@ -38,12 +38,6 @@ def _is_not(*values: object) -> Callable[[object], bool]:
     return lambda value: value not in values
 
 
-def _has_key(*names: str) -> Callable[[dict[str, Any]], bool]:
-    """A map with a key of this name or, for names that end in a dash, prefix."""
-    prefixes = tuple(name for name in names if name.endswith("-"))
-    return lambda value: any(key in names or key.startswith(prefixes) for key in value)
-
-
 def _every_container(*fields: str | tuple[str, Callable[[Any], bool]]) -> tuple[Unsupported, ...]:
     lines = []
     for entry in fields:
@@ -58,14 +52,13 @@ TABLE: tuple[Unsupported, ...] = (
         "livenessProbe",
         "readinessProbe",
         "startupProbe",
-        "lifecycle",
+        "lifecycle.postStart",
+        "lifecycle.preStop",
         "resizePolicy",
         "restartPolicyRules",
         "volumeDevices",
         "env[*].valueFrom.fileKeyRef",
         "resources.claims",
-        ("volumeMounts[*].mountPropagation", _is_not("None")),
-        ("volumeMounts[*].recursiveReadOnly", _is_not("Disabled")),
         "securityContext.appArmorProfile",
         "securityContext.seLinuxOptions",
         "securityContext.windowsOptions",
@@ -92,10 +85,7 @@ TABLE: tuple[Unsupported, ...] = (
     Unsupported("spec.topologySpreadConstraints[*].whenUnsatisfiable", _is("DoNotSchedule")),
     Unsupported("spec.schedulingGroup"),
     Unsupported("spec.priorityClassName", _is_not(*SYSTEM_PRIORITY_CLASSES)),
-    # Names, conditions, systems.
-    Unsupported("spec.hostnameOverride"),
-    Unsupported("spec.setHostnameAsFQDN"),
-    Unsupported("spec.readinessGates"),
+    # Systems.
     Unsupported("spec.os.name", _is("windows")),
     # Volumes.
     *(
