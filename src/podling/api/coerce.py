@@ -12,18 +12,19 @@ import binascii
 import json
 import re
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 from podling.api import shape
 from podling.api.go import quote
 from podling.api.quantity import Quantity
 from podling.api.shape import Shape
-from podling.api.types import Object
 
 
 class DecodeError(ValueError):
-    """The document does not fit its type. The text is what upstream's API server answers."""
+    """The document does not fit its type. The text is that of upstream's decoder: `json: cannot unmarshal ...`.
+
+    The API server puts before it how the body names itself: `Pod in version "v1" cannot be handled as a Pod: `.
+    """
 
 
 class _Abort(Exception):
@@ -37,24 +38,10 @@ def coerce(document: object, type_: Any) -> Any:
     try:
         mended = walk.value(document, target)
     except _Abort as error:
-        raise DecodeError(cannot_handle(type_, str(error))) from None
+        raise DecodeError(str(error)) from None
     if walk.first:
-        raise DecodeError(cannot_handle(type_, walk.first))
+        raise DecodeError(walk.first)
     return mended
-
-
-def cannot_handle(type_: Any, cause: str) -> str:
-    """The message of a body that is no object of its kind: `Pod in version "v1" cannot be handled as a Pod: ...`."""
-    version, kind = _kind(type_)
-    return f"{kind} in version {quote(version)} cannot be handled as a {kind}: {cause}" if kind else cause
-
-
-@cache
-def _kind(type_: Any) -> tuple[str, str]:
-    if isinstance(type_, type) and issubclass(type_, Object) and "api_version" in type_.__struct_fields__:
-        empty: Any = type_()
-        return empty.api_version, empty.kind
-    return "", ""
 
 
 # Go's names of string types, by field: "cannot unmarshal number into Go struct field ... of type v1.RestartPolicy".
