@@ -17,7 +17,7 @@ from podling.kubelet.image_manager import ImageManager
 from podling.kubelet.local_storage import LocalStorageEviction
 from podling.kubelet.log_rotation import LogRotation
 from podling.kubelet.node_status import Capacity, NodeReporter, meminfo, node_ip
-from podling.kubelet.objects import ApiObjects
+from podling.kubelet.objects import ApiObjects, ObjectWatches
 from podling.kubelet.pod_context import PodContext
 from podling.kubelet.pod_paths import PodPaths
 from podling.kubelet.pod_workers import PodWorkers
@@ -101,6 +101,7 @@ class Kubelet:
         version = await runtime.version()
         for parent in qos_parents(config.cgroup_root):
             await asyncio.to_thread(runtime.cgroups.create, parent)
+        objects, watches = ApiObjects(client), ObjectWatches(client)
         context = PodContext(
             node_name=config.node_name,
             host_ip=ip,
@@ -114,10 +115,11 @@ class Kubelet:
             recorder=recorder,
             runtime=runtime,
             images=ImageManager(images),
-            volumes=VolumeManager(config.paths),
+            volumes=VolumeManager(config.paths, objects, capacity.allocatable),
             cgroups=runtime.cgroups,
             paths=config.paths,
-            objects=ApiObjects(client),
+            objects=objects,
+            watches=watches,
             services=services.list,
             node=lambda: nodes.get("", config.node_name),
         )
@@ -132,6 +134,7 @@ class Kubelet:
                 owned = [
                     tasks.create_task(recorder.run(), name="events"),
                     tasks.create_task(services.run(), name="services"),
+                    tasks.create_task(watches.run(), name="object watches"),
                     tasks.create_task(nodes.run(), name="node"),
                     tasks.create_task(reporter.run(ready), name="node status"),
                 ]

@@ -13,6 +13,7 @@ from podling.client.client import Client
 from podling.client.events import EventRecorder
 from podling.kubelet.env import ObjectSource
 from podling.kubelet.image_manager import ImageManager
+from podling.kubelet.objects import ObjectWatches
 from podling.kubelet.pod_paths import PodPaths
 from podling.kubelet.volumes.manager import VolumeManager
 from podling.runtime.protocol import LinuxResources, RuntimeService
@@ -50,6 +51,7 @@ class PodContext(Struct, kw_only=True):
     cgroups: PodCgroups
     paths: PodPaths
     objects: ObjectSource
+    watches: ObjectWatches
     services: Callable[[], Iterable[Service]]
     node: Callable[[], Node | None]
 

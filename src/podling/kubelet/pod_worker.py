@@ -33,6 +33,7 @@ from podling.kubelet.pod_paths import describe
 from podling.kubelet.pod_status import FAILED, SUCCEEDED, Observed, generate, restart_floor
 from podling.kubelet.status_writer import StatusWriter
 from podling.kubelet.termination_message import termination_message
+from podling.kubelet.volumes.content import references, shows_metadata
 from podling.kubelet.volumes.plugin import Mounted, VolumeError
 from podling.runtime.protocol import ContainerState, ContainerStatus, CRIError, Image
 
@@ -78,12 +79,15 @@ class PodWorker:
         self._crash_loops: dict[str, int] = {}
         self._exited: dict[str, asyncio.Event] = {}
         self._retry = Backoff(initial=0.5, maximum=10.0)
+        self._volumes_stale = False
 
     # -- what comes from outside
 
     def update(self, pod: Pod) -> None:
         """A newer version of the Pod was seen."""
-        self.pod = pod
+        before, self.pod = self.pod.metadata, pod
+        if (before.labels, before.annotations) != (pod.metadata.labels, pod.metadata.annotations):
+            self._volumes_stale = self._volumes_stale or shows_metadata(pod)
         self.wake()
 
     def gone(self, pod: Pod) -> None:
@@ -193,6 +197,8 @@ class PodWorker:
                 return False, time.time() + self._retry.next()
             await self._look()
             actions = self._compute()
+        elif self._volumes_stale:
+            await self._refresh_volumes()
         for kill in actions.kill:
             await self._kill(kill)
         wake_at = actions.wake_at / 1e9 if actions.wake_at is not None else None
@@ -278,6 +284,10 @@ class PodWorker:
             )
         except VolumeError as error:
             context.recorder.event(pod, "Warning", "FailedMount", str(error))
+            context.watches.follow(pod, references(pod), self._volumes_changed)
+            return False
+        except (ApiError, ConnectionFailed) as error:
+            log.warning("volumes of pod %s: %s", describe(pod), error)
             return False
         except CRIError as error:
             text = f"Failed to create pod sandbox: {error.message}"
@@ -296,7 +306,22 @@ class PodWorker:
         context.paths.pod_logs(self.pod).mkdir(mode=0o755, parents=True, exist_ok=True)
 
     async def _set_up_volumes(self) -> dict[str, Mounted]:
-        return await self.context.volumes.set_up(self.pod)
+        """Also brings the files of volumes that show API objects up to date."""
+        self._volumes_stale = False
+        mounted = await self.context.volumes.set_up(self.pod)
+        self.context.watches.follow(self.pod, references(self.pod), self._volumes_changed)
+        return mounted
+
+    def _volumes_changed(self) -> None:
+        self._volumes_stale = True
+        self.wake()
+
+    async def _refresh_volumes(self) -> None:
+        try:
+            await self._set_up_volumes()
+        except (VolumeError, ApiError, ConnectionFailed) as error:
+            # The containers go on with what they have, as they do when an object is deleted under them.
+            log.info("pod %s: %s", describe(self.pod), error)
 
     async def _start(self, tasks: asyncio.TaskGroup, start: Start, actions: Actions) -> float | None:
         """Starts one container. None: started. Else when (seconds since the epoch) to try again; 0: on a wake-up."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from podling.api.core.v1 import Pod, Volume
 from podling.api.resources import pod_limits
-from podling.kubelet.volumes.plugin import Mounted, VolumeError, mount_tmpfs, unmount
+from podling.kubelet.volumes.plugin import VolumeError, mount_tmpfs
 
 _MODE = 0o777
 
@@ -18,9 +18,11 @@ _MODE = 0o777
 class EmptyDir:
     directory = "kubernetes.io~empty-dir"
 
-    def set_up(self, pod: Pod, volume: Volume, directory: Path) -> Mounted:
+    def set_up(self, pod: Pod, volume: Volume, directory: Path) -> None:
+        """Idempotent: what is there is left as it is. Raises VolumeError."""
         source = volume.empty_dir
         assert source is not None
+        fresh = not directory.exists()
         directory.mkdir(parents=True, exist_ok=True)
         medium = source.medium
         if medium == "Memory":
@@ -31,12 +33,8 @@ class EmptyDir:
                     raise VolumeError(volume.name, f"cannot mount tmpfs: {error.strerror}") from error
         elif medium:
             raise VolumeError(volume.name, f'unknown storage medium "{medium}"')
-        if directory.stat().st_mode & 0o777 != _MODE:
+        if fresh:
             directory.chmod(_MODE)
-        return Mounted(directory, managed=True)
-
-    def tear_down(self, directory: Path) -> None:
-        unmount(directory)
 
 
 def _tmpfs_options(pod: Pod, volume: Volume) -> str:

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from podling.api.core.v1 import Pod, Volume
+from podling.api.core.v1 import Volume
 from podling.kubelet.volumes.plugin import Mounted, VolumeError
 
 _CHECKS: dict[str, tuple[Callable[[int], bool], str]] = {
@@ -24,9 +24,8 @@ _CHECKS: dict[str, tuple[Callable[[int], bool], str]] = {
 
 
 class HostPath:
-    directory = "kubernetes.io~host-path"
-
-    def set_up(self, pod: Pod, volume: Volume, directory: Path) -> Mounted:
+    def set_up(self, volume: Volume) -> Mounted:
+        """Checks the path, or makes what its type says. Raises VolumeError."""
         source = volume.host_path
         assert source is not None
         path, kind = Path(source.path), source.type or ""
@@ -46,6 +45,3 @@ class HostPath:
         except OSError as error:
             raise VolumeError(volume.name, f"{path}: {error.strerror}") from error
         return Mounted(path)
-
-    def tear_down(self, directory: Path) -> None:
-        """Nothing of Podling's is there."""

@@ -9,44 +9,65 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from podling.api.core.v1 import Pod, Volume
+from podling.api.quantity import Quantity
+from podling.kubelet.env import ObjectSource
 from podling.kubelet.pod_paths import PodPaths
+from podling.kubelet.volumes import atomic_writer
+from podling.kubelet.volumes.content import Payload, in_memory, is_content, payload
 from podling.kubelet.volumes.empty_dir import EmptyDir
 from podling.kubelet.volumes.host_path import HostPath
-from podling.kubelet.volumes.plugin import Mounted, VolumeError, VolumePlugin, unmount
+from podling.kubelet.volumes.plugin import Mounted, VolumeError, mount_tmpfs, unmount
+
+_CONTENT_DIRECTORIES = {
+    "config_map": "kubernetes.io~configmap",
+    "secret": "kubernetes.io~secret",
+    "downward_api": "kubernetes.io~downward-api",
+    "projected": "kubernetes.io~projected",
+}
 
 
 class VolumeManager:
     """Knows the volume types and where their directories are."""
 
-    def __init__(self, paths: PodPaths) -> None:
+    def __init__(self, paths: PodPaths, objects: ObjectSource, allocatable: Mapping[str, Quantity]) -> None:
         self._paths = paths
-        self._plugins: dict[str, VolumePlugin] = {"empty_dir": EmptyDir(), "host_path": HostPath()}
-        self._directories: Mapping[str, str] = {
-            "empty_dir": EmptyDir.directory,
-            "host_path": HostPath.directory,
-        }
+        self._objects = objects
+        self._allocatable = allocatable
+        self._empty_dir = EmptyDir()
+        self._host_path = HostPath()
 
     async def set_up(self, pod: Pod) -> dict[str, Mounted]:
-        """All volumes of the Pod by name. Idempotent. Raises VolumeError for the first that fails."""
+        """All volumes of the Pod by name; files of those that show API objects are brought up to date.
+
+        Idempotent. Raises VolumeError for the first that fails, ApiError and ConnectionFailed."""
         if not pod.spec.volumes:
             return {}
-        return await asyncio.to_thread(self._set_up, pod)
+        contents = {
+            volume.name: await payload(pod, volume, self._objects, self._allocatable)
+            for volume in pod.spec.volumes
+            if is_content(volume)
+        }
+        return await asyncio.to_thread(self._set_up, pod, contents)
 
-    def _set_up(self, pod: Pod) -> dict[str, Mounted]:
-        mounted = {}
-        for volume in pod.spec.volumes:
-            kind = self._kind(volume)
-            directory = self._paths.volume(pod.metadata.uid, self._directories[kind], volume.name)
+    def _set_up(self, pod: Pod, contents: Mapping[str, Payload]) -> dict[str, Mounted]:
+        return {volume.name: self._set_up_one(pod, volume, contents) for volume in pod.spec.volumes}
+
+    def _set_up_one(self, pod: Pod, volume: Volume, contents: Mapping[str, Payload]) -> Mounted:
+        uid = pod.metadata.uid
+        if volume.host_path is not None:
+            return self._host_path.set_up(volume)
+        if volume.empty_dir is not None:
+            directory = self._paths.volume(uid, EmptyDir.directory, volume.name)
             fresh = not directory.exists()
-            mounted[volume.name] = self._plugins[kind].set_up(pod, volume, directory)
-            if fresh and mounted[volume.name].managed:
-                _apply_fs_group(pod, directory)
-        return mounted
-
-    def _kind(self, volume: Volume) -> str:
-        for kind in self._plugins:
+            self._empty_dir.set_up(pod, volume, directory)
+            if fresh:
+                _apply_fs_group(directory, _fs_group(pod))
+            return Mounted(directory)
+        for kind, parent in _CONTENT_DIRECTORIES.items():
             if getattr(volume, kind) is not None:
-                return kind
+                directory = self._paths.volume(uid, parent, volume.name)
+                _show(volume, directory, contents[volume.name], _fs_group(pod))
+                return Mounted(directory, readonly=True)
         raise VolumeError(volume.name, "no volume plugin matched")
 
     async def tear_down(self, uid: str) -> None:
@@ -57,16 +78,19 @@ class VolumeManager:
         root = self._paths.volumes(uid)
         if not root.exists():
             return
-        for kind, plugin in self._plugins.items():
-            for directory in _children(root / self._directories[kind]):
-                plugin.tear_down(directory)
         for mount in _mounts_below(root):
             unmount(mount)
         shutil.rmtree(root)
 
 
-def _children(directory: Path) -> list[Path]:
-    return list(directory.iterdir()) if directory.exists() else []
+def _show(volume: Volume, directory: Path, content: Payload, group: int | None) -> None:
+    try:
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if in_memory(volume) and not os.path.ismount(directory):
+            mount_tmpfs(directory, "mode=755")
+        atomic_writer.write(directory, content, group)
+    except OSError as error:
+        raise VolumeError(volume.name, f"{error.filename}: {error.strerror}") from error
 
 
 def _mounts_below(root: Path) -> list[Path]:
@@ -81,17 +105,13 @@ def _mounts_below(root: Path) -> list[Path]:
     return sorted(found, key=lambda path: len(path.parts), reverse=True)
 
 
-def _apply_fs_group(pod: Pod, directory: Path) -> None:
-    """Gives the volume to the Pod's fsGroup: group ownership, group access as the owner's, set-group-ID directories."""
+def _fs_group(pod: Pod) -> int | None:
     context = pod.spec.security_context
-    if context is None or context.fs_group is None:
-        return
-    for parent, names, files in os.walk(directory):
-        for name in [parent, *(os.path.join(parent, n) for n in names + files)]:
-            if os.path.islink(name):
-                os.lchown(name, -1, context.fs_group)
-                continue
-            os.chown(name, -1, context.fs_group)
-            mode = os.stat(name).st_mode
-            extra = 0o2070 if os.path.isdir(name) else 0o060
-            os.chmod(name, (mode | extra) & 0o7777)
+    return context.fs_group if context is not None else None
+
+
+def _apply_fs_group(directory: Path, group: int | None) -> None:
+    """Gives a fresh emptyDir to the Pod's fsGroup: group ownership, and new files in it belong to the group too."""
+    if group is not None:
+        os.chown(directory, -1, group)
+        directory.chmod(0o2777)

@@ -1,0 +1,67 @@
+"""Replaces all files of a volume at one stroke, so that a container never sees a mixture of old and new.
+
+Layout (what users of ConfigMap volumes know): a directory "..<time stamp>" with the files, a link "..data" to it that is
+replaced by rename, and for each first path component a link to "..data/<component>".
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from podling.kubelet.volumes.content import File, Payload
+
+_DATA = "..data"
+
+
+def write(volume: Path, payload: Payload, group: int | None) -> bool:
+    """Makes `payload` what the volume shows; `group` owns the files (fsGroup). Returns whether anything changed.
+
+    A kill at any moment leaves the old or the new content; the next call clears the rest."""
+    current = _current(volume)
+    if current is not None and _shows(current, payload):
+        return False
+    fresh = volume / f"..{time.strftime('%Y_%m_%d_%H_%M_%S', time.gmtime())}.{time.time_ns() % 1_000_000_000:09d}"
+    fresh.mkdir(mode=0o755)
+    for path, file in payload.items():
+        _write_file(fresh / path, file, group)
+    link = volume / f"{_DATA}_tmp"
+    link.unlink(missing_ok=True)
+    link.symlink_to(fresh.name)
+    link.rename(volume / _DATA)
+    wanted = {path.partition("/")[0] for path in payload}
+    for name in wanted:
+        if not (volume / name).is_symlink():
+            (volume / name).symlink_to(f"{_DATA}/{name}")
+    for entry in volume.iterdir():
+        if entry.name.startswith("..") and entry.name not in (_DATA, fresh.name):
+            shutil.rmtree(entry)
+        elif not entry.name.startswith("..") and entry.name not in wanted:
+            entry.unlink()
+    return True
+
+
+def _current(volume: Path) -> Path | None:
+    try:
+        return volume / os.readlink(volume / _DATA)
+    except OSError:
+        return None
+
+
+def _shows(directory: Path, payload: Payload) -> bool:
+    names = {
+        str((Path(parent) / file).relative_to(directory)) for parent, _, files in os.walk(directory) for file in files
+    }
+    if names != payload.keys():
+        return False
+    return all((directory / path).read_bytes() == file.data for path, file in payload.items())
+
+
+def _write_file(path: Path, file: File, group: int | None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(file.data)
+    if group is not None:
+        os.chown(path, -1, group)
+    path.chmod(file.mode | (0o040 if group is not None else 0))
