@@ -209,7 +209,7 @@ class ImageStore:
                 raise CRIError("ImageRemoveFailed", f'failed to remove image "{image}": {e}') from None
         await self._sweep()
 
-    async def load(self, path: Path, name: str = "") -> list[str]:
+    async def load(self, path: Path, name: str = "", *, progress: int | None = None) -> list[str]:
         """Stores the images of a docker-archive, oci-archive or OCI layout directory; returns their IDs.
 
         `name` replaces the name that the archive gives, if it holds one image. Raises CRIError, OSError.
@@ -225,7 +225,7 @@ class ImageStore:
                 raise image_archive.ArchiveError(f"{path} does not say its image's name; give one")
             for target in names:
                 try:
-                    await self._skopeo.run("copy", image.source, self._skopeo.storage(target))
+                    await self._skopeo.run("copy", image.source, self._skopeo.storage(target), progress=progress)
                 except SkopeoError as e:
                     await self._sweep()
                     raise CRIError("ImageLoadFailed", f"failed to load {target} from {path}: {e}") from None
@@ -235,7 +235,9 @@ class ImageStore:
             loaded.append(f"sha256:{stored.id}")
         return loaded
 
-    async def save(self, image: str, path: Path, archive_format: str = "docker-archive") -> None:
+    async def save(
+        self, image: str, path: Path, archive_format: str = "docker-archive", *, progress: int | None = None
+    ) -> None:
         """Writes the image to the file as `docker-archive` or `oci-archive`; replaces it only once it is complete.
 
         Raises NotFound, CRIError.
@@ -253,7 +255,7 @@ class ImageStore:
         new = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             target = f"{archive_format}:{new}:{name}" if name else f"{archive_format}:{new}"
-            await self._skopeo.run("copy", self._skopeo.storage(f"@{stored.id}"), target)
+            await self._skopeo.run("copy", self._skopeo.storage(f"@{stored.id}"), target, progress=progress)
             new.replace(path)
         except SkopeoError as e:
             raise CRIError("ImageSaveFailed", f'failed to save image "{image}" to {path}: {e}') from None
