@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from tests.support.objects import make_node, make_pod
 
 from podling.api.core.v1 import Node, Pod
-from podling.scheduler.fit_error import PREEMPTION_NEVER, fit_error, no_preemption
-from podling.scheduler.framework import Cycle, Rejection
+from podling.scheduler.framework import Cycle
 from podling.scheduler.node_info import NodeInfo, PodInfo
-from podling.scheduler.scheduler import find_feasible, select
+from podling.scheduler.placement import find_feasible, place, select
 
 CORDONED = "node(s) were unschedulable"
 TAINTED = "node(s) had untolerated taint(s)"
@@ -27,9 +26,9 @@ def reasons(pod: Pod, node: Node, *there: Pod) -> tuple[str, ...]:
     for number, other in enumerate(there):
         other.metadata.uid = f"there-{number}"
         info.add(PodInfo(other))
-    feasible, rejections, _ = find_feasible(Cycle(PodInfo(pod), [info]))
-    assert bool(feasible) != bool(rejections)
-    return rejections[0].reasons if rejections else ()
+    feasible, rejected = find_feasible(Cycle(PodInfo(pod), [info]))
+    assert bool(feasible) != bool(rejected)
+    return rejected[0][2].reasons if rejected else ()
 
 
 def container(name: str = "c", **fields: Any) -> dict[str, Any]:
@@ -189,7 +188,7 @@ def test_one_matching_term_is_enough_and_an_empty_one_matches_nothing() -> None:
 
 def chosen(pod: Pod, *nodes: NodeInfo) -> str:
     cycle = Cycle(PodInfo(pod), nodes)
-    feasible, _, _ = find_feasible(cycle)
+    feasible, _ = find_feasible(cycle)
     node = select(cycle, feasible).node
     assert node is not None
     return node.metadata.name
@@ -248,10 +247,19 @@ def test_removing_pods_leaves_no_trace(there: list[tuple[int, int]], data: st.Da
     assert (info.scored_cpu, info.scored_memory, info.pods) == (0, 0, {})
 
 
+def message(pod: Pod, *nodes: NodeInfo) -> str:
+    placement = place(PodInfo(pod), nodes)
+    assert not placement.node
+    assert placement.preempt is None
+    return placement.message
+
+
 def test_the_message_counts_nodes_by_reason() -> None:
-    full = Rejection(("Insufficient cpu", "Insufficient memory"))
-    rejections = [full, Rejection(("Insufficient cpu",)), Rejection((TAINTED,), unresolvable=True)]
-    assert fit_error(rejections, no_preemption(rejections)) == (
+    tainted = NodeInfo(make_node("c", taints=[{"key": "x", "effect": "NoSchedule"}]))
+    full = [NodeInfo(make_node("a", cpu="2", memory="1Gi")), NodeInfo(make_node("b", cpu="2"))]
+    for info in full:
+        info.add(PodInfo(make_pod(uid="x", requests={"cpu": "1", "memory": "1Gi"})))
+    assert message(make_pod(requests={"cpu": "2", "memory": "1Gi"}), *full, tainted) == (
         "0/3 nodes are available: 1 Insufficient memory, 1 node(s) had untolerated taint(s), 2 Insufficient cpu. "
         "preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, "
         "2 No preemption victims found for incoming pod."
@@ -259,14 +267,17 @@ def test_the_message_counts_nodes_by_reason() -> None:
 
 
 def test_the_message_of_a_pod_that_may_not_preempt() -> None:
-    assert fit_error([Rejection(("Too many pods",))], PREEMPTION_NEVER) == (
+    assert message(make_pod(preemptionPolicy="Never"), NodeInfo(make_node(pods="0"))) == (
         "0/1 nodes are available: 1 Too many pods. preemption: not eligible due to preemptionPolicy=Never."
     )
 
 
+def test_the_message_without_any_node() -> None:
+    assert message(make_pod()) == "no nodes available to schedule pods"
+
+
 def test_a_request_above_the_nodes_capacity_is_beyond_preemption() -> None:
-    info = NodeInfo(make_node(cpu="2"))
-    _, beyond, _ = find_feasible(Cycle(PodInfo(make_pod(requests={"cpu": "3"})), [info]))
-    info.add(PodInfo(make_pod(uid="a", requests={"cpu": "1"})))
-    _, full, _ = find_feasible(Cycle(PodInfo(make_pod(requests={"cpu": "2"})), [info]))
-    assert [r.unresolvable for r in beyond + full] == [True, False]
+    assert message(make_pod(requests={"cpu": "3"}), NodeInfo(make_node(cpu="2"))) == (
+        "0/1 nodes are available: 1 Insufficient cpu. "
+        "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+    )

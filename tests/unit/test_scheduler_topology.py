@@ -9,9 +9,10 @@ import pytest
 from tests.support.objects import make_node, make_pod
 
 from podling.api.core.v1 import Pod
+from podling.scheduler.filters import reject
 from podling.scheduler.framework import Cycle
 from podling.scheduler.node_info import NodeInfo, PodInfo
-from podling.scheduler.scheduler import find_feasible, reject, select
+from podling.scheduler.placement import find_feasible, select
 
 NEAR = "node(s) didn't match pod affinity rules"
 FAR = "node(s) didn't match pod anti-affinity rules"

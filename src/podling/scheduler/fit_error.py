@@ -21,12 +21,3 @@ def fit_error(rejections: Iterable[Rejection], post_filter: str = "") -> str:
     if histogram:
         text += f" {histogram}."
     return f"{text} {post_filter}" if post_filter else text
-
-
-def no_preemption(rejections: Iterable[Rejection]) -> str:
-    """What preemption says when it found nothing to gain."""
-    verdicts = [Rejection((PREEMPTION_USELESS if r.unresolvable else NO_VICTIMS,)) for r in rejections]
-    return f"preemption: {fit_error(verdicts)}"
-
-
-PREEMPTION_NEVER = "preemption: not eligible due to preemptionPolicy=Never."

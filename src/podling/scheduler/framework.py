@@ -30,7 +30,7 @@ class Rejection(Struct, frozen=True):
     unresolvable: bool = False
 
 
-def _no_labels(namespace: str) -> Mapping[str, str]:
+def no_labels(namespace: str) -> Mapping[str, str]:
     return {}
 
 
@@ -39,9 +39,7 @@ class Cycle:
 
     __slots__ = ("info", "memo", "namespace_labels", "nodes", "pod")
 
-    def __init__(
-        self, info: PodInfo, nodes: Sequence[NodeInfo], namespace_labels: NamespaceLabels = _no_labels
-    ) -> None:
+    def __init__(self, info: PodInfo, nodes: Sequence[NodeInfo], namespace_labels: NamespaceLabels = no_labels) -> None:
         self.info = info
         self.pod: Pod = info.pod
         self.nodes = nodes

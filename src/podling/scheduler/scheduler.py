@@ -8,30 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Mapping
 
 from podling.api.core.v1 import Binding, Namespace, Node, ObjectReference, Pod
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.status import ApiError
+from podling.api.time import now
 from podling.client.client import Client, ConnectionFailed, EventType
 from podling.client.events import NORMAL, WARNING, EventRecorder
 from podling.client.informer import InformerSet
 from podling.scheduler.cache import Cache
-from podling.scheduler.filters import FILTERS
-from podling.scheduler.fit_error import NO_NODES, PREEMPTION_NEVER, fit_error, no_preemption
-from podling.scheduler.framework import ClusterEvent, Cycle, Filter, Rejection
-from podling.scheduler.node_info import NodeInfo
+from podling.scheduler.framework import ClusterEvent
+from podling.scheduler.node_info import PodInfo
+from podling.scheduler.placement import Placement, place
 from podling.scheduler.pod_condition import ConditionWriter
+from podling.scheduler.preemption import Candidate
 from podling.scheduler.queue import QueuedPod, SchedulingQueue
-from podling.scheduler.scores import SCORES
 
 log = logging.getLogger(__name__)
 
 NAME = "default-scheduler"
 
 _BINDINGS_AT_ONCE = 16
-_NODE_CHANGES = frozenset({ClusterEvent.NODE_ADDED})
 
 
 class Scheduler:
@@ -47,6 +45,8 @@ class Scheduler:
         self._namespaces = self._informers.of(Namespace)
         self._cache = Cache()
         self._queue = SchedulingQueue()
+        self._nominated: dict[str, tuple[PodInfo, str]] = {}
+        """Pods that wait for the victims of their preemption, by uid, and the Node that will be theirs."""
         self._events = EventRecorder(client, name)
         self._conditions = ConditionWriter(client)
         self._binding = asyncio.Semaphore(_BINDINGS_AT_ONCE)
@@ -65,9 +65,11 @@ class Scheduler:
             await pods.synced()
             while True:
                 queued = await self._queue.pop()
-                node = self._schedule(queued)
-                if node:
-                    tasks.create_task(self._bind(queued, node), name=f"bind {queued.pod.metadata.name}")
+                placement = self._schedule(queued)
+                if placement.node:
+                    tasks.create_task(self._bind(queued, placement.node), name=f"bind {queued.pod.metadata.name}")
+                elif placement.preempt is not None:
+                    tasks.create_task(self._preempt(queued.pod, placement.preempt), name="preempt")
 
     # -- what the API server tells
 
@@ -94,6 +96,7 @@ class Scheduler:
             self._forget(uid)
         elif pod.spec.node_name:
             self._queue.delete(uid)
+            self._nominated.pop(uid, None)
             known = old is not None and bool(old.spec.node_name)
             if known and old is not None and old.spec == pod.spec and old.metadata.labels == pod.metadata.labels:
                 return
@@ -103,6 +106,8 @@ class Scheduler:
             self._queue.notify(ClusterEvent.POD_ADDED)
         elif pod.spec.scheduler_name == self._name and not pod.metadata.deletion_timestamp:
             self._queue.put(pod)
+            if pod.status.nominated_node_name:
+                self._nominated[uid] = (PodInfo(pod), pod.status.nominated_node_name)
             if pod.spec.scheduling_gates:
                 self._conditions.gated(pod)
         else:
@@ -115,33 +120,52 @@ class Scheduler:
     def _forget(self, uid: str) -> None:
         self._queue.delete(uid)
         self._conditions.forget(uid)
+        self._nominated.pop(uid, None)
         if self._cache.remove_pod(uid) is not None:
             self._queue.notify(ClusterEvent.POD_REMOVED)
 
     # -- one Pod
 
-    def _schedule(self, queued: QueuedPod) -> str:
-        """The Node that the Pod now counts on, or "" where none would do."""
-        nodes = self._cache.nodes()
-        cycle = Cycle(queued.info, nodes, self._namespace_labels)
-        feasible, rejections, rejected_by = find_feasible(cycle)
-        if feasible:
-            best = feasible[0] if len(feasible) == 1 else select(cycle, feasible)
-            assert best.node is not None
-            name = best.node.metadata.name
-            self._cache.assume(queued.info, name)
-            return name
-        if not nodes:
-            message = NO_NODES
-        elif queued.pod.spec.preemption_policy == "Never":
-            message = fit_error(rejections, PREEMPTION_NEVER)
+    def _schedule(self, queued: QueuedPod) -> Placement:
+        """Decides, and counts the Pod on its Node from now on."""
+        pod = queued.info
+        nominated = list(self._nominated.values()) if self._nominated else ()
+        placement = place(pod, self._cache.nodes(), self._namespace_labels, nominated)
+        if placement.node:
+            self._cache.assume(pod, placement.node)
+            return placement
+        self._queue.reject(queued, placement.helped_by)
+        self._events.event(pod.pod, WARNING, "FailedScheduling", placement.message)
+        if placement.nominated_node:
+            self._nominated[pod.uid] = (pod, placement.nominated_node)
         else:
-            message = fit_error(rejections, no_preemption(rejections))
-        helped_by = _NODE_CHANGES.union(*(rejector.helped_by for rejector in rejected_by))
-        self._queue.reject(queued, helped_by)
-        self._events.event(queued.pod, WARNING, "FailedScheduling", message)
-        self._conditions.unschedulable(queued.pod, message)
-        return ""
+            self._nominated.pop(pod.uid, None)
+        self._conditions.unschedulable(pod.pod, placement.message, nominated_node=placement.nominated_node)
+        return placement
+
+    async def _preempt(self, preemptor: Pod, candidate: Candidate) -> None:
+        """Has the victims deleted. What fails is tried again with the Pod's next attempt."""
+        for victim in (info.pod for info in candidate.victims):
+            meta = victim.metadata
+            condition = {
+                "type": "DisruptionTarget",
+                "status": "True",
+                "reason": "PreemptionByScheduler",
+                "message": f"{self._name}: preempting to accommodate a higher priority pod",
+                "lastTransitionTime": now(),
+            }
+            patch = {"metadata": {"uid": meta.uid}, "status": {"conditions": [condition]}}
+            try:
+                await self._client.patch(
+                    Pod, meta.name, meta.namespace, patch, content_type="strategic", subresource="status"
+                )
+                await self._client.delete(Pod, meta.name, meta.namespace, uid=meta.uid)
+            except (ApiError, ConnectionFailed) as error:
+                if not (isinstance(error, ApiError) and error.code == 404):
+                    log.warning("preempting pod %s/%s: %s", meta.namespace, meta.name, error)
+                continue
+            message = f"Preempted by pod {preemptor.metadata.uid} on node {candidate.node}"
+            self._events.event(victim, NORMAL, "Preempted", message)
 
     async def _bind(self, queued: QueuedPod, node: str) -> None:
         pod, meta = queued.pod, queued.pod.metadata
@@ -175,41 +199,3 @@ class Scheduler:
             self._cache.remove_pod(uid)
             self._queue.notify(ClusterEvent.POD_REMOVED)
         self._queue.retry(queued)
-
-
-def find_feasible(cycle: Cycle) -> tuple[list[NodeInfo], list[Rejection], set[Filter]]:
-    """The Nodes that pass every filter; why the others do not, and which filters said so."""
-    feasible: list[NodeInfo] = []
-    rejections: list[Rejection] = []
-    rejected_by: set[Filter] = set()
-    for info in cycle.nodes:
-        node = info.node
-        if node is None:
-            continue
-        rejection = reject(cycle, info, node)
-        if rejection is None:
-            feasible.append(info)
-        else:
-            rejected_by.add(rejection[0])
-            rejections.append(rejection[1])
-    return feasible, rejections, rejected_by
-
-
-def reject(cycle: Cycle, info: NodeInfo, node: Node) -> tuple[Filter, Rejection] | None:
-    """The first filter that will not have the Pod on this Node, and why; None if it may go there."""
-    for candidate in FILTERS:
-        rejection = candidate.function(cycle, info, node)
-        if rejection is not None:
-            return candidate, rejection
-    return None
-
-
-def select(cycle: Cycle, feasible: list[NodeInfo]) -> NodeInfo:
-    """The Node with the highest score; among equals a random one."""
-    totals = [0] * len(feasible)
-    for score in SCORES:
-        raw = [score.function(cycle, info, info.node) for info in feasible if info.node is not None]
-        for index, points in enumerate(score.normalize(raw)):
-            totals[index] += score.weight * points
-    top = max(totals)
-    return random.choice([info for info, total in zip(feasible, totals, strict=True) if total == top])
