@@ -1,6 +1,6 @@
 """Keeps container logs from growing without bound.
 
-Source: Kubernetes documentation "Logging Architecture" (log rotation; defaults containerLogMaxSize 10Mi, containerLogMaxFiles 5,
+Source: Kubernetes documentation "Logging Architecture" (log rotation; containerLogMaxSize 10Mi, containerLogMaxFiles 5,
 checked every 10 s): the file in use is renamed with a time stamp and reopened by the runtime, older ones are compressed.
 """
 

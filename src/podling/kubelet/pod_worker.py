@@ -13,20 +13,17 @@ import logging
 import time
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from podling.api import time as times
-from podling.api.core.v1 import Container, HostIP, Pod, PodIP
+from podling.api.core.v1 import Container, Pod
 from podling.api.resources import all_containers, is_sidecar
 from podling.api.status import ApiError
 from podling.client.backoff import Backoff
 from podling.client.client import ConnectionFailed
 from podling.kubelet import cgroups, pod_actions
-from podling.kubelet.container_config import container_config, sandbox_config
-from podling.kubelet.env import ConfigError
-from podling.kubelet.image_credentials import Keyring
-from podling.kubelet.image_manager import ImageError
-from podling.kubelet.pod_actions import Actions, Kill, Records, Start, Waiting
+from podling.kubelet.container_config import sandbox_config
+from podling.kubelet.container_start import ContainerStarter
+from podling.kubelet.pod_actions import Actions, Kill, Records, Waiting
 from podling.kubelet.pod_cleanup import remove_pod, stop_pod
 from podling.kubelet.pod_context import PodContext, container_event
 from podling.kubelet.pod_paths import describe
@@ -35,7 +32,7 @@ from podling.kubelet.status_writer import StatusWriter
 from podling.kubelet.termination_message import termination_message
 from podling.kubelet.volumes.content import references, shows_metadata
 from podling.kubelet.volumes.plugin import Mounted, VolumeError
-from podling.runtime.protocol import ContainerState, ContainerStatus, CRIError, Image
+from podling.runtime.protocol import ContainerState, ContainerStatus, CRIError
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +49,6 @@ class Ending(Struct, frozen=True):
     """Seconds, instead of the Pod's own."""
 
 
-class _Pull(Struct):
-    """A pull under way or ended, for one attempt of a container."""
-
-    attempt: int
-    task: asyncio.Task[Image | ImageError]
-
-
 class PodWorker:
     """`update`, `gone`, `end` and `wake` may be called at any time; `run` is the worker's one task."""
 
@@ -73,8 +63,7 @@ class PodWorker:
         self._changed = asyncio.Event()
         self._start_time = pod.status.start_time or times.now()
         self._status = StatusWriter(context.client, pod)
-        self._pulls: dict[str, _Pull] = {}
-        self._trouble: dict[str, tuple[int, Waiting, float]] = {}
+        self._starter = ContainerStarter(context, self.wake, self._set_up_volumes)
         self._messages: dict[str, str] = {}
         self._crash_loops: dict[str, int] = {}
         self._exited: dict[str, asyncio.Event] = {}
@@ -110,9 +99,8 @@ class PodWorker:
     def exited(self, container_id: str) -> asyncio.Event:
         """Set once the container does not run."""
         event = self._exited.setdefault(container_id, asyncio.Event())
-        for held in self.records.containers.values():
-            if any(c.id == container_id and c.state == ContainerState.EXITED for c in held):
-                event.set()
+        if not any(status.id == container_id for status in self.records.running()):
+            event.set()
         return event
 
     @property
@@ -143,14 +131,16 @@ class PodWorker:
             try:
                 if not (self._deleted or self._finished or self._ending):
                     await self._keep_running(tasks)
+                self._starter.cancel()
                 await self._stop()
                 while not self._deleted:
                     await self._wait(None)
                 await self._remove()
             finally:
                 writer.cancel()
-                for pull in self._pulls.values():
-                    pull.task.cancel()
+                self._starter.cancel()
+                for event in self._exited.values():
+                    event.set()
 
     async def _keep_running(self, tasks: asyncio.TaskGroup) -> None:
         """Brings the Pod to what its specification says and keeps it there, until it has come to its end."""
@@ -203,11 +193,13 @@ class PodWorker:
             await self._kill(kill)
         wake_at = actions.wake_at / 1e9 if actions.wake_at is not None else None
         started = False
-        for start in actions.start:
+        sandbox = self.records.ready_sandbox
+        for start in actions.start if sandbox is not None else ():
             if self._deleted or self._ending:
                 break
             self._crash_loops.pop(start.container.name, None)
-            retry_at = await self._start(tasks, start, actions)
+            assert sandbox is not None
+            retry_at = await self._starter.start(tasks, self.pod, start, sandbox)
             if retry_at is None:
                 started = True
             elif retry_at:
@@ -221,8 +213,9 @@ class PodWorker:
             if following.start or following.done:
                 self._wake.set()
             actions.waiting = {**following.waiting, **actions.waiting}
-        self._report_crash_loops(actions)
-        self._publish(actions, ended=actions.done)
+        if not actions.done:
+            self._report_crash_loops(actions)
+            self._publish(actions)
         return actions.done, wake_at
 
     async def _look(self) -> None:
@@ -243,11 +236,11 @@ class PodWorker:
     def _compute(self) -> Actions:
         return pod_actions.compute(self.pod, self.records, restart_floor(self.pod, self.records), time.time_ns())
 
-    def _publish(self, actions: Actions, *, ended: bool = False) -> None:
+    def _publish(self, actions: Actions) -> None:
         waiting = {start.container.name: pod_actions.default_waiting(self.pod) for start in actions.start}
-        waiting.update((name, trouble) for name, (_, trouble, _) in self._trouble.items())
+        waiting.update(self._starter.waiting())
         waiting.update((name, why) for name, why in actions.waiting.items() if name not in waiting or why.message)
-        self._set_status(waiting, ended=ended)
+        self._set_status(waiting, ended=False)
 
     def _set_status(self, waiting: dict[str, Waiting], *, ended: bool) -> None:
         ending = self._ending
@@ -322,121 +315,6 @@ class PodWorker:
         except (VolumeError, ApiError, ConnectionFailed) as error:
             # The containers go on with what they have, as they do when an object is deleted under them.
             log.info("pod %s: %s", describe(self.pod), error)
-
-    async def _start(self, tasks: asyncio.TaskGroup, start: Start, actions: Actions) -> float | None:
-        """Starts one container. None: started. Else when (seconds since the epoch) to try again; 0: on a wake-up."""
-        container = start.container
-        name = container.name
-        held = self._trouble.get(name)
-        if held is not None and held[0] == start.attempt and held[2] > time.time():
-            return held[2]
-        try:
-            image = await self._image(tasks, start)
-        except ImageError as error:
-            return self._troubled(start, Waiting(error.reason, error.message), error.retry_in)
-        if image is None:
-            return 0.0
-        runtime = self.context.runtime
-        sandbox = self.records.ready_sandbox
-        if sandbox is None:
-            return time.time()
-        try:
-            volumes = await self._set_up_volumes()
-            for old in start.replaces:
-                await runtime.remove_container(old.id)
-            config = await container_config(self.context, self._with_ips(sandbox.ips), start, image, volumes)
-        except (ConfigError, ApiError, ConnectionFailed) as error:
-            self._event(container, "Warning", "Failed", f"Error: {error}")
-            return self._troubled(start, Waiting("CreateContainerConfigError", str(error)))
-        except VolumeError as error:
-            self.context.recorder.event(self.pod, "Warning", "FailedMount", str(error))
-            return self._troubled(start, pod_actions.default_waiting(self.pod))
-        try:
-            container_id = await runtime.create_container(sandbox.id, config)
-        except CRIError as error:
-            self._event(container, "Warning", "Failed", f"Error: {error.message}")
-            return self._troubled(start, Waiting("CreateContainerError", error.message))
-        self._event(container, "Normal", "Created", "Container created")
-        try:
-            await runtime.start_container(container_id)
-        except CRIError as error:
-            self._event(container, "Warning", "Failed", f"Error: {error.message}")
-            self._trouble[name] = (start.attempt, Waiting("RunContainerError", error.message), 0.0)
-            return None
-        self._event(container, "Normal", "Started", "Container started")
-        self._trouble.pop(name, None)
-        self._retry.reset()
-        return None
-
-    def _troubled(self, start: Start, waiting: Waiting, retry_in: float | None = None) -> float:
-        retry_at = time.time() + (self._retry.next() if retry_in is None else retry_in)
-        self._trouble[start.container.name] = (start.attempt, waiting, retry_at)
-        return retry_at
-
-    def _with_ips(self, ips: list[str]) -> Pod:
-        context = self.context
-        own = [context.host_ip] if self.pod.spec.host_network else ips
-        status = replace(
-            self.pod.status,
-            pod_ip=own[0] if own else "",
-            pod_ips=[PodIP(ip=ip) for ip in own],
-            host_ip=context.host_ip,
-        )
-        if not status.host_ips:
-            status.host_ips = [HostIP(ip=context.host_ip)]
-        return replace(self.pod, status=status)
-
-    async def _image(self, tasks: asyncio.TaskGroup, start: Start) -> Image | None:
-        """The image of the container; None while it is being pulled. Raises ImageError."""
-        container = start.container
-        name = container.name
-        pull = self._pulls.get(name)
-        if pull is not None and pull.attempt == start.attempt and not pull.task.done():
-            return None
-        self._pulls.pop(name, None)
-        if pull is not None and pull.attempt == start.attempt:
-            outcome = pull.task.result()
-            if isinstance(outcome, ImageError):
-                raise outcome
-            return outcome
-        context = self.context
-
-        def report(type: str, reason: str, message: str) -> None:
-            self._event(container, type, reason, message)
-
-        found = await context.images.present(self.pod, container, report)
-        if found is not None:
-            return found
-
-        async def pull_image() -> Image | ImageError:
-            try:
-                return await context.images.pull(self.pod, container, await self._keyring(), report)
-            except ImageError as error:
-                return error
-            finally:
-                self.wake()
-
-        task = tasks.create_task(pull_image())
-        self._pulls[name] = _Pull(start.attempt, task)
-        return None
-
-    async def _keyring(self) -> Keyring:
-        secrets, missing = [], []
-        for reference in self.pod.spec.image_pull_secrets:
-            try:
-                secret = await self.context.objects.secret(self.pod.metadata.namespace, reference.name)
-            except (ApiError, ConnectionFailed) as error:
-                log.warning("image pull secret %s: %s", reference.name, error)
-                secret = None
-            if secret is None:
-                missing.append(reference.name)
-            else:
-                secrets.append(secret)
-        if missing:
-            text = f"Unable to retrieve some image pull secrets ({', '.join(missing)}); "
-            text += "attempting to pull the image may not succeed."
-            self.context.recorder.event(self.pod, "Warning", "FailedToRetrieveImagePullSecret", text)
-        return Keyring.of(secrets)
 
     def _event(self, container: Container, type: str, reason: str, message: str) -> None:
         container_event(
