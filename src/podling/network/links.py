@@ -56,13 +56,19 @@ class Links:
         self._netlink.close()
         self._deletion.close()
 
+    def check(self) -> None:
+        """Changes nothing. Raises NetworkError like ensure_bridge."""
+        links = self._links()
+        self._own_bridge(links)
+        self._check_overlap(links, self._routes())
+
     def ensure_bridge(self, veths: Collection[str]) -> None:
         """Makes the bridge and puts it right; those of `veths` that lost it are attached again.
 
         Raises NetworkError: RangeOverlap, or BridgeInUse where an interface of that name is not this cluster's.
         """
         links = self._links()
-        routes = self._netlink.dump(rt.Request(rt.RTM_GETROUTE, 0, family=socket.AF_INET))
+        routes = self._routes()
         self._check_overlap(links, routes)
         self._mtu = _default_mtu(links, routes)
         bridge = self._own_bridge(links)
@@ -180,6 +186,9 @@ class Links:
 
     def _links(self) -> list[Any]:
         return self._netlink.dump(rt.Request(rt.RTM_GETLINK, 0))
+
+    def _routes(self) -> list[Any]:
+        return self._netlink.dump(rt.Request(rt.RTM_GETROUTE, 0, family=socket.AF_INET))
 
     def _own_bridge(self, links: list[Any]) -> Any | None:
         for link in links:

@@ -1,0 +1,50 @@
+"""The API server's unix socket, for commands: a few blocking requests, without the weight of the asynchronous client."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from podling.cli.errors import CommandError
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def get(path: Path, url: str, timeout: float = 10.0) -> Any:
+    """The JSON document at `url`. Raises CommandError where no answer comes, or one that is an error."""
+    with _answer(path, url, timeout) as answer:
+        return json.loads(answer.read())
+
+
+def watch(path: Path, url: str, timeout: float) -> Iterator[Any]:
+    """The watch events of `url`; ends, or raises TimeoutError, after `timeout` seconds."""
+    with _answer(path, url, timeout) as answer:
+        for line in answer:
+            yield json.loads(line)
+
+
+def _answer(path: Path, url: str, timeout: float) -> http.client.HTTPResponse:
+    connection = _Connection(path, timeout)
+    try:
+        connection.request("GET", url)
+        answer = connection.getresponse()
+    except TimeoutError:
+        raise CommandError(f"the API server does not answer within {timeout:g} s") from None
+    except OSError as error:
+        raise CommandError(f"the API server does not answer at {path}: {error.strerror or error}") from None
+    if answer.status != 200:
+        raise CommandError(f"the API server answers {answer.status} to {url}", answer.read().decode(errors="replace"))
+    return answer

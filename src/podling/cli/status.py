@@ -1,0 +1,60 @@
+"""`podling status`: processes, memory, node and Pods."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+
+from podling.cli import api_socket, process
+from podling.cli import settings as cluster_settings
+from podling.cli.errors import CommandError
+from podling.cli.up import ready_condition
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("status", help="show how the cluster is", description=__doc__)
+    cluster_settings.add_data_dir(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fails unless the server, the agent and the node are as they should be."""
+    settings = cluster_settings.existing(args.data_dir)
+    down: list[str] = []
+    for name in process.NAMES:
+        pid = process.find(settings, name)
+        if not pid:
+            down.append(name)
+            print(f"{name:8} down")
+            continue
+        memory = process.resident_bytes(pid) / 2**20
+        print(
+            f"{name:8} up {_duration(process.age_seconds(pid))}, pid {pid}, {memory:.0f} MB, log {settings.log(name)}"
+        )
+    if "server" in down:
+        raise CommandError(f"{' and '.join(down)} not running: `podling up` starts what is missing")
+    version = api_socket.get(settings.api_socket, "/version")
+    print(f"version  Kubernetes {version['gitVersion']} at https://127.0.0.1:{settings.port}")
+    ready = True
+    for node in api_socket.get(settings.api_socket, "/api/v1/nodes")["items"]:
+        condition = ready_condition(node)
+        ready = ready and condition.get("status") == "True"
+        state = "Ready" if condition.get("status") == "True" else f"not Ready: {condition.get('message', 'unknown')}"
+        print(f"node     {node['metadata']['name']} {state}")
+    pods = api_socket.get(settings.api_socket, "/api/v1/pods")["items"]
+    phases = Counter(pod.get("status", {}).get("phase", "Unknown") for pod in pods)
+    print(f"pods     {len(pods)}" + "".join(f", {count} {phase}" for phase, count in sorted(phases.items())))
+    if down:
+        raise CommandError("agent not running: `podling up` starts it")
+    if not ready:
+        raise CommandError("the node is not Ready")
+    return 0
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "m"), (rest, "s"))
+    shown = [f"{value}{unit}" for value, unit in parts if value][:2]
+    return "".join(shown) or "0s"

@@ -1,0 +1,229 @@
+"""`podling up`: starts the cluster in the background and returns when its node is Ready."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from podling.cli import checks, process, systemd
+from podling.cli import settings as cluster_settings
+from podling.cli.errors import CommandError
+from podling.cli.notify import Listener
+from podling.cli.settings import CONFIG_FILE, DEFAULT_DATA_DIR, Settings
+
+READY_SECONDS = 60.0
+QUIET_SECONDS = 2.0
+"""What takes longer is announced."""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("up", help="start the cluster", description=__doc__)
+    cluster_settings.add_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    started = time.monotonic()
+    saved = cluster_settings.load(args.data_dir)
+    settings = cluster_settings.wanted(args, saved)
+    running = {name: pid for name in process.NAMES if (pid := process.find(settings, name))}
+    if running and saved is not None and settings != saved:
+        changed = [name for name in vars(settings) if getattr(settings, name) != getattr(saved, name)]
+        flags = ", ".join(cluster_settings.flag(name) for name in changed)
+        raise CommandError(f"the cluster is up with another {flags}: `podling down` first")
+    _check_machine(settings, running, new=saved is None)
+    cluster_settings.save(settings)
+    missing = [name for name in process.NAMES if name not in running]
+    if missing:
+        _start(settings, missing, started)
+    _wait_until_ready(settings, started)
+    how = f"is up after {time.monotonic() - started:.1f} s" if missing else "is up already"
+    print(f"Podling {how}: node {settings.node_name} is Ready.")
+    print(f"  export KUBECONFIG={settings.kubeconfig}")
+    return 0
+
+
+def _check_machine(settings: Settings, running: Mapping[str, int], *, new: bool) -> None:
+    """Raises CommandError for the first thing that stands in the way."""
+    for check in (*checks.privileges(), *checks.tools(settings.oci_runtime)):
+        if check.problem and check.name == "root":
+            raise CommandError(f"{check.problem}: try with sudo")
+        if check.problem and check.required:
+            raise CommandError(f"{check.name} {check.problem}: {check.remedy} (`podling doctor` checks everything)")
+    if new and settings.data_dir.exists():
+        foreign = next((entry.name for entry in settings.data_dir.iterdir()), "")
+        if foreign:
+            raise CommandError(
+                f'--data-dir {settings.data_dir} holds "{foreign}" and no {CONFIG_FILE}: choose a directory of its own'
+            )
+    _check_run_dir(settings)
+    for name, port in (("server", settings.port), ("agent", settings.agent_port)):
+        if name not in running:
+            _check_port(port, "--port" if name == "server" else "--agent-port")
+    if "agent" not in running:
+        _check_network(settings)
+
+
+def _check_run_dir(settings: Settings) -> None:
+    """It belongs to one cluster, which its `cluster` file names."""
+    owner_file = settings.run_dir / "cluster"
+    try:
+        owner = owner_file.read_text()
+    except FileNotFoundError:
+        settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        owner_file.write_text(str(settings.data_dir))
+        return
+    if owner != str(settings.data_dir) and os.path.exists(os.path.join(owner, CONFIG_FILE)):
+        raise CommandError(f"--run-dir {settings.run_dir} belongs to the cluster in {owner}: choose another")
+    owner_file.write_text(str(settings.data_dir))
+
+
+def _check_port(port: int, flag: str) -> None:
+    # As the servers do it: a port in TIME_WAIT is free, one that someone listens on is not, on whichever address.
+    for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0"), (socket.AF_INET, "127.0.0.1")):
+        try:
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind((address, port))
+        except OSError as error:
+            if family != socket.AF_INET6 or error.errno == 98:
+                raise CommandError(f"port {port} is in use: choose another {flag}") from None
+
+
+def _check_network(settings: Settings) -> None:
+    from podling.network.ipam import PodRange
+    from podling.network.links import Links
+
+    links = Links(settings.bridge, str(settings.data_dir.resolve()), PodRange(settings.pod_cidr))
+    try:
+        links.check()
+    finally:
+        links.close()
+
+
+def _start(settings: Settings, names: list[str], started: float) -> None:
+    """Starts them side by side and waits until each says that it is ready."""
+    if systemd.is_running():
+        systemd.start(settings, names)
+        return
+    listener = Listener()
+    try:
+        children = {name: _spawn(settings, name, listener.environment) for name in names}
+        _wait_for_children(settings, children, listener, started)
+    finally:
+        listener.close()
+
+
+def _spawn(settings: Settings, name: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    path = settings.log(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as log:
+        return subprocess.Popen(
+            systemd.command_line(settings, name),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env={**os.environ, **systemd.ENVIRONMENT, **environment},
+            start_new_session=True,
+        )
+
+
+def _wait_for_children(
+    settings: Settings, children: Mapping[str, subprocess.Popen[bytes]], listener: Listener, started: float
+) -> None:
+    poll = select.poll()
+    poll.register(listener.socket, select.POLLIN)
+    waiting = {os.pidfd_open(child.pid): name for name, child in children.items()}
+    for fd in waiting:
+        poll.register(fd, select.POLLIN)
+    announced = False
+    failures: dict[str, str] = {}
+    try:
+        while waiting:
+            elapsed = time.monotonic() - started
+            if elapsed > READY_SECONDS:
+                names = " and ".join(waiting.values())
+                raise CommandError(
+                    _with_log(f"{names} not ready after {READY_SECONDS:.0f} s", settings, [*waiting.values()])
+                )
+            if elapsed > QUIET_SECONDS and not announced:
+                announced = True
+                print(f"waiting for {' and '.join(waiting.values())} ...", flush=True)
+            limit = READY_SECONDS if announced else QUIET_SECONDS
+            for fd, _ in poll.poll(max(0.0, limit - elapsed) * 1000 + 1):
+                if fd == listener.socket.fileno():
+                    message = listener.receive()
+                    failures.update(
+                        {k: v for k, v in ((message.get("X_PODLING", ""), message.get("STATUS", "")),) if v}
+                    )
+                    if message.get("READY") == "1":
+                        ready = next((f for f, name in waiting.items() if name == message.get("X_PODLING")), -1)
+                        if ready >= 0:
+                            poll.unregister(ready)
+                            os.close(ready)
+                            del waiting[ready]
+                elif fd in waiting:
+                    raise _failure(settings, waiting[fd], listener, failures)
+    finally:
+        for fd in waiting:
+            os.close(fd)
+
+
+def _failure(settings: Settings, name: str, listener: Listener, said: dict[str, str]) -> CommandError:
+    while message := listener.receive():
+        if message.get("X_PODLING") == name:
+            said[name] = message.get("STATUS", "")
+    reason = said.get(name) or "ended at once"
+    return CommandError(f"{name}: {reason} (log: {settings.log(name)})", _log_tail(settings, name))
+
+
+def _with_log(text: str, settings: Settings, names: list[str]) -> str:
+    return f"{text} (logs: {', '.join(str(settings.log(name)) for name in names)})"
+
+
+def _log_tail(settings: Settings, name: str) -> str:
+    try:
+        return "\n".join(settings.log(name).read_text(errors="replace").splitlines()[-40:])
+    except OSError:
+        return ""
+
+
+def _wait_until_ready(settings: Settings, started: float) -> None:
+    """Raises CommandError with the node's own words if it does not become Ready."""
+    from podling.cli import api_socket
+
+    left = READY_SECONDS - (time.monotonic() - started)
+    url = f"/api/v1/nodes?watch=1&fieldSelector=metadata.name%3D{settings.node_name}&timeoutSeconds={max(1, int(left))}"
+    message = "it is not registered"
+    try:
+        for event in api_socket.watch(settings.api_socket, url, max(1.0, left)):
+            if event["type"] not in ("ADDED", "MODIFIED"):
+                continue
+            condition = ready_condition(event["object"])
+            if condition.get("status") == "True":
+                return
+            message = condition.get("message", message)
+    except TimeoutError:
+        pass
+    raise CommandError(f"node {settings.node_name} is not Ready after {READY_SECONDS:.0f} s: {message}")
+
+
+def ready_condition(node: Any) -> dict[str, str]:
+    for condition in node.get("status", {}).get("conditions", []):
+        if condition["type"] == "Ready":
+            return dict(condition)
+    return {}
+
+
+def hint(settings: Settings, command: str) -> str:
+    """The command line of another command for the same cluster."""
+    return f"podling {command}" + ("" if settings.data_dir == DEFAULT_DATA_DIR else f" --data-dir {settings.data_dir}")
