@@ -114,10 +114,9 @@ def denial(user: User, attributes: Attributes) -> str:
         resource = f"{resource}/{attributes.subresource}"
     where = f'in the namespace "{attributes.namespace}"' if attributes.namespace else "at the cluster scope"
     return (
-        f'User "{user.name}" cannot {attributes.verb} resource "{resource}" '
-        f'in API group "{attributes.group}" {where}'
+        f'User "{user.name}" cannot {attributes.verb} resource "{resource}" in API group "{attributes.group}" {where}'
     )
 
 
 def _covered(path: str, patterns: tuple[str, ...]) -> bool:
-    return any(path == pattern or pattern[-1] == "*" and path.startswith(pattern[:-1]) for pattern in patterns)
+    return any(path == pattern or (pattern[-1] == "*" and path.startswith(pattern[:-1])) for pattern in patterns)

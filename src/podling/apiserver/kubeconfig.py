@@ -41,7 +41,12 @@ def render(pki: PKI, *, server: str, pair: KeyPair | None = None, user: str = "a
         return base64.b64encode(path.read_bytes()).decode()
 
     return _TEMPLATE.format(
-        cluster=cluster, user=user, server=server, ca=encoded(pki.ca.cert), cert=encoded(pair.cert), key=encoded(pair.key)
+        cluster=cluster,
+        user=user,
+        server=server,
+        ca=encoded(pki.ca.cert),
+        cert=encoded(pair.cert),
+        key=encoded(pair.key),
     )
 
 

@@ -218,9 +218,7 @@ def _ensure_service_account_key(pki: PKI) -> None:
     else:
         key = ec.generate_private_key(ec.SECP256R1())
         write_private(path, _private_pem(key))
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     if not pki.service_account_public_key.exists() or pki.service_account_public_key.read_bytes() != public:
         write_private(pki.service_account_public_key, public)
 

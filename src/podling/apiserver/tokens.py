@@ -14,6 +14,8 @@ from typing import Any
 
 import jwt
 import msgspec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Struct, field
 
 _CACHED = 1024
@@ -54,7 +56,10 @@ class TokenIssuer:
 
     def __init__(self, key_file: Path, issuer: str) -> None:
         self.issuer = issuer
-        self._key = jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA256).prepare_key(key_file.read_bytes())
+        key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError(f"{key_file} is not an EC private key")
+        self._key = key
         self._verified: OrderedDict[str, Claims] = OrderedDict()
 
     def issue(self, *, subject: str, audiences: list[str], seconds: int, binding: Binding) -> tuple[str, Claims]:
@@ -95,11 +100,10 @@ class TokenIssuer:
         return claims
 
     def _decode(self, token: str) -> Claims:
-        public = self._key.public_key() if hasattr(self._key, "public_key") else self._key
         try:
             claims = jwt.decode(
                 token,
-                public,
+                self._key.public_key(),
                 algorithms=["ES256"],
                 issuer=self.issuer,
                 options={"verify_aud": False, "require": ["exp", "iat", "sub", "iss"]},

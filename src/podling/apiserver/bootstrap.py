@@ -1,0 +1,75 @@
+"""What has to exist before the first request: the system's namespaces and the Service "kubernetes"."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from podling.api import codec, defaults
+from podling.api.core.v1 import (
+    EndpointAddress,
+    EndpointPort,
+    Endpoints,
+    EndpointSubset,
+    Namespace,
+    Service,
+    ServicePort,
+    ServiceSpec,
+)
+from podling.api.meta.v1 import ObjectMeta
+from podling.apiserver.cluster_ip import ClusterIPs
+from podling.apiserver.registry import Caller
+from podling.apiserver.state import State
+from podling.apiserver.strategies.service import ServiceStrategy
+from podling.apiserver.user import LOCAL
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+SERVICE = "kubernetes"
+_CALLER = Caller(LOCAL)
+_PORT_NAME = "https"
+_LABELS = {"component": "apiserver", "provider": "kubernetes"}
+
+
+async def run(state: State, cluster_ips: ClusterIPs, *, address: str, port: int) -> None:
+    """Makes what is missing; address and port are where the API server is reached. Raises ApiError, StoreError."""
+    strategy = state.registry(Service).strategy
+    assert isinstance(strategy, ServiceStrategy)
+    for service in await state.list_all(Service):
+        strategy.assume(service)
+    for name in NAMESPACES:
+        if state.find(Namespace, "", name) is None:
+            namespace = Namespace(metadata=ObjectMeta(name=name))
+            defaults.apply(namespace)
+            await state.registry(Namespace).create(namespace, "", _CALLER)
+    await _ensure_service(state, cluster_ips, port)
+    await _ensure_endpoints(state, address, port)
+
+
+async def _ensure_service(state: State, cluster_ips: ClusterIPs, port: int) -> None:
+    wanted = ServicePort(name=_PORT_NAME, port=443, protocol="TCP", target_port=port)
+    services = state.registry(Service)
+    found: Service | None = services.find("default", SERVICE)
+    if found is not None:
+        if found.spec.ports != [wanted]:
+            await services.modify("default", SERVICE, lambda service: setattr(service.spec, "ports", [wanted]), _CALLER)
+        return
+    address = cluster_ips.kubernetes
+    spec = ServiceSpec(cluster_ip=address, cluster_ips=[address], ports=[wanted])
+    service = Service(metadata=ObjectMeta(name=SERVICE, namespace="default", labels=dict(_LABELS)), spec=spec)
+    defaults.apply(service)
+    await services.create(service, "default", _CALLER)
+
+
+async def _ensure_endpoints(state: State, address: str, port: int) -> None:
+    """Upstream refuses loopback endpoints: a server that only listens there has none."""
+    registry = state.registry(Endpoints)
+    subsets = []
+    if not ipaddress.ip_address(address).is_loopback:
+        ports = [EndpointPort(name=_PORT_NAME, port=port, protocol="TCP")]
+        subsets = [EndpointSubset(addresses=[EndpointAddress(ip=address)], ports=ports)]
+    found: Endpoints | None = registry.find("default", SERVICE)
+    if found is None:
+        labels = {"endpointslice.kubernetes.io/skip-mirror": "true"}
+        metadata = ObjectMeta(name=SERVICE, namespace="default", labels=labels)
+        await registry.create(Endpoints(metadata=metadata, subsets=subsets), "default", _CALLER)
+    elif codec.encode(found.subsets) != codec.encode(subsets):
+        await registry.modify("default", SERVICE, lambda endpoints: setattr(endpoints, "subsets", subsets), _CALLER)

@@ -1,0 +1,65 @@
+"""One request on its way through the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.web import BaseRequest, HTTPRequestEntityTooLarge
+from multidict import MultiMapping
+
+from podling.api import status
+from podling.api.scheme import Resource
+from podling.apiserver import negotiation
+from podling.apiserver.negotiation import Accepted
+from podling.apiserver.registry import Caller, Registry
+from podling.apiserver.routing import RequestInfo
+from podling.apiserver.user import User
+
+if TYPE_CHECKING:
+    from podling.apiserver.state import State
+
+MAX_BODY = 3 << 20
+"""Bytes of a request's body, as upstream."""
+
+
+class Call:
+    """A request, who makes it and what it is about. `resource` and `registry` are there once it is routed."""
+
+    __slots__ = ("info", "query", "registry", "request", "resource", "state", "user", "warnings")
+
+    def __init__(self, request: BaseRequest, info: RequestInfo, user: User, state: State) -> None:
+        self.request = request
+        self.info = info
+        self.query: MultiMapping[str] = request.query
+        self.user = user
+        self.state = state
+        self.warnings: list[str] = []
+        self.resource: Resource
+        self.registry: Registry[Any]
+
+    @property
+    def namespace(self) -> str:
+        """Where the object lives: "" for cluster-scoped ones."""
+        return self.info.namespace if self.resource.namespaced else ""
+
+    def accepted(self, *, transform: bool = True) -> Accepted:
+        """Raises ApiError (406)."""
+        return negotiation.accept(self.request.headers.get("Accept", ""), transform=transform)
+
+    def caller(self, dry_run: list[str] | None = None) -> Caller:
+        """On whose behalf to write. dry_run: what the request's options say beside its query. Raises ApiError (422)."""
+        asked = [*self.query.getall("dryRun", ()), *(dry_run or ())]
+        if not asked:
+            return Caller(self.user)
+        if any(value != "All" for value in asked):
+            raise negotiation.unsupported_option("dryRun", asked, ("All",))
+        return Caller(self.user, dry_run=True)
+
+    async def body(self) -> bytes:
+        """The request's body. Raises ApiError (413)."""
+        if self.request.headers.get("Expect", "").lower() == "100-continue" and self.request.transport is not None:
+            self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            return await self.request.read()
+        except HTTPRequestEntityTooLarge:
+            raise status.request_entity_too_large(f"limit is {MAX_BODY}") from None

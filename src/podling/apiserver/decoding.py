@@ -1,0 +1,103 @@
+"""From the body of a request to an API object with its defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from podling.api import codec, defaults, status, strict
+from podling.api.scheme import Resource
+from podling.apiserver import negotiation
+from podling.apiserver.call import Call
+
+FIELD_VALIDATIONS = ("Ignore", "Warn", "Strict")
+
+
+class _TypeMeta(msgspec.Struct, rename="camel"):
+    api_version: str = ""
+    kind: str = ""
+
+
+_type_meta = msgspec.json.Decoder(_TypeMeta)
+
+
+def field_validation(call: Call) -> str:
+    """Raises ApiError (422) for an unknown value."""
+    value = call.query.get("fieldValidation") or "Warn"
+    if value not in FIELD_VALIDATIONS:
+        raise negotiation.unsupported_option("fieldValidation", value, ("Ignore", "Strict", "Warn"))
+    return value
+
+
+async def read(call: Call, kind: type[Any], api_version: str, kind_name: str) -> Any:
+    """The object in the body, which must be of the kind named (or name none), with its defaults.
+
+    Raises ApiError (400, 413, 415, 422)."""
+    level = field_validation(call)
+    media_type = negotiation.content_type(call.request.headers.get("Content-Type", ""))
+    raw = await call.body()
+    body = negotiation.to_json(raw, media_type) or b"{}"
+    try:
+        _check_type_meta(_type_meta.decode(body), api_version, kind_name)
+        problems = [] if level == "Ignore" else strict.check(body, kind)
+        if media_type == negotiation.YAML and level != "Ignore":
+            problems = [*strict.check_yaml(raw), *problems]
+        obj = codec.decode(kind, body)
+    except (codec.DecodeError, msgspec.DecodeError, ValueError) as error:
+        raise _cannot_be_handled(api_version, kind_name, _syntax(body) or str(error)) from error
+    return _finish(call, obj, level, problems, api_version, kind_name)
+
+
+async def read_object(call: Call, resource: Resource) -> Any:
+    """An object of the resource, with its defaults. Raises ApiError."""
+    return await read(call, resource.type, resource.api_version, resource.kind)
+
+
+def from_document(call: Call, document: dict[str, Any], resource: Resource, level: str) -> Any:
+    """An object of the resource from a plain document, with its defaults. Raises ApiError (400, 422)."""
+    api_version, kind_name = resource.api_version, resource.kind
+    found = _TypeMeta(str(document.get("apiVersion", "")), str(document.get("kind", "")))
+    _check_type_meta(found, api_version, kind_name)
+    problems = [] if level == "Ignore" else strict.check(document, resource.type)
+    try:
+        obj = codec.convert(document, resource.type)
+    except codec.DecodeError as error:
+        raise _cannot_be_handled(api_version, kind_name, str(error)) from error
+    return _finish(call, obj, level, problems, api_version, kind_name)
+
+
+def _finish(call: Call, obj: Any, level: str, problems: list[str], api_version: str, kind_name: str) -> Any:
+    """Refuses (400) or warns of unknown and duplicate fields, as the client asked; sets defaults."""
+    if problems and level == "Strict":
+        raise _cannot_be_handled(api_version, kind_name, strict.message(problems))
+    call.warnings += problems
+    obj.api_version, obj.kind = api_version, kind_name
+    defaults.apply(obj)
+    return obj
+
+
+def _syntax(body: bytes) -> str:
+    """What is wrong with a body that is no JSON, or ""."""
+    try:
+        codec.decode_json(body)
+    except codec.DecodeError as error:
+        return str(error)
+    return ""
+
+
+def _check_type_meta(found: _TypeMeta, api_version: str, kind_name: str) -> None:
+    if found.kind and found.kind != kind_name:
+        group_version = found.api_version or api_version
+        text = f'{found.kind} in version "{group_version}" cannot be handled as a {kind_name}: unknown conversion'
+        raise status.bad_request(text)
+    if found.api_version and found.api_version != api_version:
+        text = (
+            f"the API version in the data ({found.api_version}) does not match the expected API version ({api_version})"
+        )
+        raise status.bad_request(text)
+
+
+def _cannot_be_handled(api_version: str, kind_name: str, reason: str) -> status.ApiError:
+    version = api_version.rpartition("/")[2]
+    return status.bad_request(f'{kind_name} in version "{version}" cannot be handled as a {kind_name}: {reason}')

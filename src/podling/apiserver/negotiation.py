@@ -1,0 +1,116 @@
+"""Media types: what a client sends and what it accepts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import yaml
+from msgspec import Struct
+
+from podling.api import field, status
+
+JSON = "application/json"
+YAML = "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+SUPPORTED = (JSON, YAML)
+
+_JSON_NAMES = frozenset({JSON, "*/*", "application/*"})
+
+
+class Shape(StrEnum):
+    """In what form a client wants objects."""
+
+    OBJECT = ""
+    TABLE = "Table"
+    PARTIAL = "PartialObjectMetadata"
+    PARTIAL_LIST = "PartialObjectMetadataList"
+
+
+class Accepted(Struct, frozen=True):
+    media_type: str = JSON
+    shape: Shape = Shape.OBJECT
+
+
+_DEFAULT = Accepted()
+
+
+@lru_cache(256)
+def accept(header: str, *, transform: bool = True) -> Accepted:
+    """The first of the accepted media types that is served. transform: whether as=Table and the like are.
+
+    Raises ApiError (406)."""
+    if not header:
+        return _DEFAULT
+    for clause in _by_quality(header):
+        name, parameters = clause
+        if name in _JSON_NAMES:
+            media_type = JSON
+        elif name in (YAML, "application/yml", "text/yaml"):
+            media_type = YAML
+        else:
+            continue
+        wanted = parameters.get("as", "")
+        if not wanted:
+            return Accepted(media_type)
+        known = parameters.get("g") == "meta.k8s.io" and parameters.get("v") == "v1" and wanted in tuple(Shape)
+        if transform and known:
+            return Accepted(media_type, Shape(wanted))
+    raise status.not_acceptable(SUPPORTED)
+
+
+def content_type(header: str, supported: tuple[str, ...] = SUPPORTED) -> str:
+    """The media type of a request's body, without parameters. Raises ApiError (415)."""
+    name = header.partition(";")[0].strip().lower() or JSON
+    if name not in supported:
+        raise status.unsupported_media_type(supported)
+    return name
+
+
+def to_json(body: bytes, media_type: str) -> bytes:
+    """A JSON or YAML body as JSON. Raises ApiError (400) for broken YAML; JSON is not looked at."""
+    if media_type != YAML:
+        return body
+    try:
+        return msgspec.json.encode(yaml.load(body, Loader=_Loader))
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise status.bad_request(f"error converting YAML to JSON: {error}") from error
+
+
+def to_yaml(value: bytes) -> bytes:
+    """JSON as YAML."""
+    return yaml.dump(msgspec.json.decode(value), Dumper=_Dumper, default_flow_style=False, encoding="utf-8")
+
+
+def _by_quality(header: str) -> list[tuple[str, dict[str, str]]]:
+    clauses = []
+    for part in header.split(","):
+        name, *rest = (piece.strip() for piece in part.split(";"))
+        parameters = {key.strip(): value.strip().strip('"') for key, _, value in (item.partition("=") for item in rest)}
+        try:
+            quality = float(parameters.pop("q", "1"))
+        except ValueError:
+            quality = 0.0
+        if quality > 0:
+            clauses.append((quality, name.lower(), parameters))
+    clauses.sort(key=lambda clause: -clause[0])
+    return [(name, parameters) for _, name, parameters in clauses]
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML as Kubernetes reads it: dates stay strings."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def unsupported_option(option: str, value: object, supported: tuple[str, ...]) -> status.ApiError:
+    """A query parameter has a value that it cannot have (422)."""
+    return status.invalid("Options.meta.k8s.io", "", [field.not_supported(option, value, supported)])

@@ -1,0 +1,29 @@
+"""Paths that are not about objects: health, version, metrics, discovery, OpenAPI, keys."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp.web import StreamResponse
+
+from podling.api import status
+from podling.apiserver import health, responses, version
+from podling.apiserver.call import Call
+
+_PATHS = ("/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
+
+
+async def handle(call: Call) -> StreamResponse:
+    """Raises ApiError (404, 405)."""
+    path = call.info.path.rstrip("/") or "/"
+    if call.request.method not in ("GET", "HEAD"):
+        raise status.method_not_supported("", call.info.verb)
+    parts = path.strip("/").split("/")
+    if parts[0] in health.ENDPOINTS:
+        return health.handle(parts[0], "/".join(parts[1:]), call.query, call.state.checks(parts[0]))
+    if path == "/":
+        return await responses.send(call, msgspec.json.encode({"paths": list(_PATHS)}))
+    if path == "/version":
+        return await responses.send(call, msgspec.json.encode(version.document()))
+    if path == "/metrics":
+        return responses.text(call.state.metrics.render())
+    return responses.text("404 page not found\n", code=404)

@@ -1,0 +1,69 @@
+"""Objects as a client wants to see them: whole, as a Table, or only their metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from aiohttp.web import Response
+
+from podling.api import codec, status
+from podling.api.meta.v1 import ListMeta
+from podling.apiserver import conversion, responses, table
+from podling.apiserver.call import Call
+from podling.apiserver.negotiation import JSON, Accepted, Shape
+from podling.apiserver.partial import partial
+
+_BOOKMARK = "BOOKMARK"
+
+
+async def send_object(call: Call, value: bytes, accepted: Accepted, *, code: int = 200) -> Response:
+    """Answers with one stored object."""
+    value = conversion.from_stored(call.resource, value)
+    if accepted.shape is Shape.TABLE:
+        value = codec.encode(table.of_object(call, value))
+    elif accepted.shape is not Shape.OBJECT:
+        value = partial(value)
+    return await responses.send(call, value, code=code, media_type=accepted.media_type)
+
+
+async def send_list(call: Call, values: Sequence[bytes], metadata: ListMeta, accepted: Accepted) -> Response:
+    """Answers with stored objects as a list."""
+    if call.resource != call.registry.resource:
+        values = [conversion.from_stored(call.resource, value) for value in values]
+    if accepted.shape is Shape.TABLE:
+        body = codec.encode(table.of_list(call, values, metadata))
+    elif accepted.shape is Shape.OBJECT:
+        body = join(f"{call.resource.kind}List", call.resource.api_version, values, metadata)
+    else:
+        body = join("PartialObjectMetadataList", "meta.k8s.io/v1", [partial(value) for value in values], metadata)
+    return await responses.send(call, body, media_type=accepted.media_type)
+
+
+def join(kind: str, api_version: str, values: Sequence[bytes], metadata: ListMeta) -> bytes:
+    """The JSON of a list of JSON objects."""
+    head = f'{{"kind":"{kind}","apiVersion":"{api_version}","metadata":'.encode()
+    return b"".join((head, codec.encode(metadata), b',"items":[', b",".join(values), b"]}"))
+
+
+def event_renderer(call: Call, accepted: Accepted) -> Callable[[str, bytes], bytes]:
+    """From type and stored object to the line of a watch. Raises ApiError (406) for what cannot be streamed."""
+    if accepted.media_type != JSON:
+        raise status.not_acceptable((f"{JSON};stream=watch",))
+    converted = call.resource != call.registry.resource
+    first = True
+
+    def render(type_: str, value: bytes) -> bytes:
+        nonlocal first
+        if converted and type_ != _BOOKMARK:
+            value = conversion.from_stored(call.resource, value)
+        if accepted.shape is Shape.TABLE:
+            if type_ == _BOOKMARK:
+                value = codec.encode(table.of_bookmark(value))
+            else:
+                value = codec.encode(table.of_object(call, value, columns=first))
+                first = False
+        elif accepted.shape is not Shape.OBJECT:
+            value = partial(value)
+        return b'{"type":"' + type_.encode() + b'","object":' + value + b"}\n"
+
+    return render

@@ -1,0 +1,58 @@
+"""Answers: JSON (or YAML) bodies, compression, warnings and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+
+from aiohttp.web import Response
+from multidict import CIMultiDict
+
+from podling.api import codec
+from podling.api.meta.v1 import Status
+from podling.apiserver import negotiation
+from podling.apiserver.call import Call
+from podling.apiserver.negotiation import JSON, YAML
+
+_COMPRESS_FROM = 128 << 10
+"""Smaller bodies are not worth it (upstream's threshold)."""
+
+
+async def send(call: Call, value: bytes, *, code: int = 200, media_type: str = JSON) -> Response:
+    """A JSON value, in the media type negotiated."""
+    headers: CIMultiDict[str] = CIMultiDict()
+    headers["Content-Type"] = media_type
+    headers["Cache-Control"] = "no-cache, private"
+    for text in call.warnings:
+        headers.add("Warning", f"299 - {_quoted(text)}")
+    if media_type == YAML:
+        value = await asyncio.to_thread(negotiation.to_yaml, value)
+    if len(value) >= _COMPRESS_FROM and "gzip" in call.request.headers.get("Accept-Encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        headers["Vary"] = "Accept-Encoding"
+        value = await asyncio.to_thread(_gzip, value)
+    return Response(body=value, status=code, headers=headers)
+
+
+def error(failure: Status) -> Response:
+    """The answer to a request that failed."""
+    headers = {"Content-Type": JSON, "Cache-Control": "no-cache, private"}
+    if failure.details is not None and failure.details.retry_after_seconds:
+        headers["Retry-After"] = str(failure.details.retry_after_seconds)
+    if failure.code == 401:
+        headers["Www-Authenticate"] = 'Bearer realm="kubernetes-master"'
+    return Response(body=codec.encode(failure), status=failure.code or 500, headers=headers)
+
+
+def text(value: str, *, code: int = 200) -> Response:
+    return Response(text=value, status=code, headers={"Content-Type": "text/plain; charset=utf-8"})
+
+
+def _gzip(value: bytes) -> bytes:
+    compressor = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    return compressor.compress(value) + compressor.flush()
+
+
+def _quoted(value: str) -> str:
+    plain = "".join(char if char.isprintable() and ord(char) < 256 else " " for char in value)
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'

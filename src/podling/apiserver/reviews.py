@@ -1,0 +1,159 @@
+"""Reviews: questions about users and permissions that are created, answered and never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp.web import StreamResponse
+
+from podling.api import codec, status, time
+from podling.api.authentication.v1 import (
+    SelfSubjectReview,
+    SelfSubjectReviewStatus,
+    TokenReview,
+    TokenReviewStatus,
+    UserInfo,
+)
+from podling.api.authorization.v1 import (
+    LocalSubjectAccessReview,
+    NonResourceRule,
+    ResourceRule,
+    SelfSubjectAccessReview,
+    SelfSubjectAccessReviewSpec,
+    SelfSubjectRulesReview,
+    SubjectAccessReview,
+    SubjectAccessReviewSpec,
+    SubjectAccessReviewStatus,
+    SubjectRulesReviewStatus,
+)
+from podling.apiserver import decoding, responses
+from podling.apiserver.authorization import ANY_USER_PATHS, PUBLIC_PATHS, Attributes, authorize, rules_for
+from podling.apiserver.call import Call
+from podling.apiserver.user import ALL_AUTHENTICATED, MASTERS, User
+
+Handler = Callable[[Call], Awaitable[StreamResponse]]
+
+_AUTHENTICATION = "authentication.k8s.io"
+_AUTHORIZATION = "authorization.k8s.io"
+
+
+async def token_review(call: Call) -> StreamResponse:
+    review: TokenReview = await decoding.read(call, TokenReview, f"{_AUTHENTICATION}/v1", "TokenReview")
+    if not review.spec.token:
+        raise status.bad_request("token is required for TokenReview in authentication")
+    wanted = review.spec.audiences or [call.state.tokens.issuer]
+    answer = TokenReviewStatus(error="invalid bearer token")
+    for audience in wanted:
+        user = call.state.authenticator.by_token(review.spec.token, audience)
+        if user is not None:
+            good_for = [item for item in wanted if item in user.audiences] if user.audiences else wanted
+            answer = TokenReviewStatus(authenticated=True, user=_user_info(user), audiences=good_for)
+            break
+    review.status = answer
+    return await _created(call, codec.encode(review))
+
+
+async def self_subject_review(call: Call) -> StreamResponse:
+    kind = "SelfSubjectReview"
+    review: SelfSubjectReview = await decoding.read(call, SelfSubjectReview, f"{_AUTHENTICATION}/v1", kind)
+    review.metadata.creation_timestamp = time.now()
+    review.status = SelfSubjectReviewStatus(user_info=_user_info(call.user))
+    return await _created(call, codec.encode(review))
+
+
+async def self_subject_access_review(call: Call) -> StreamResponse:
+    kind = "SelfSubjectAccessReview"
+    review: SelfSubjectAccessReview = await decoding.read(call, SelfSubjectAccessReview, f"{_AUTHORIZATION}/v1", kind)
+    review.status = _decide(call.user, review.spec)
+    return await _created(call, codec.encode(review))
+
+
+async def subject_access_review(call: Call) -> StreamResponse:
+    kind = "SubjectAccessReview"
+    review: SubjectAccessReview = await decoding.read(call, SubjectAccessReview, f"{_AUTHORIZATION}/v1", kind)
+    review.status = _decide(_subject(review.spec), review.spec)
+    return await _created(call, codec.encode(review))
+
+
+async def local_subject_access_review(call: Call) -> StreamResponse:
+    kind = "LocalSubjectAccessReview"
+    review: LocalSubjectAccessReview = await decoding.read(call, LocalSubjectAccessReview, f"{_AUTHORIZATION}/v1", kind)
+    attributes = review.spec.resource_attributes
+    if attributes is None or attributes.namespace != call.info.namespace:
+        found = attributes.namespace if attributes is not None else ""
+        raise status.bad_request(
+            f"spec.resourceAttributes.namespace must match namespace: {call.info.namespace}, {found}"
+        )
+    review.status = _decide(_subject(review.spec), review.spec)
+    return await _created(call, codec.encode(review))
+
+
+async def self_subject_rules_review(call: Call) -> StreamResponse:
+    kind = "SelfSubjectRulesReview"
+    review: SelfSubjectRulesReview = await decoding.read(call, SelfSubjectRulesReview, f"{_AUTHORIZATION}/v1", kind)
+    namespace = review.spec.namespace
+    if not namespace:
+        raise status.bad_request("no namespace on request")
+    review.status = _rules(call.user, namespace)
+    return await _created(call, codec.encode(review))
+
+
+HANDLERS: dict[tuple[str, str, str], Handler] = {
+    (_AUTHENTICATION, "v1", "tokenreviews"): token_review,
+    (_AUTHENTICATION, "v1", "selfsubjectreviews"): self_subject_review,
+    (_AUTHORIZATION, "v1", "selfsubjectaccessreviews"): self_subject_access_review,
+    (_AUTHORIZATION, "v1", "subjectaccessreviews"): subject_access_review,
+    (_AUTHORIZATION, "v1", "localsubjectaccessreviews"): local_subject_access_review,
+    (_AUTHORIZATION, "v1", "selfsubjectrulesreviews"): self_subject_rules_review,
+}
+"""By group, version and plural; POST is their only verb."""
+
+
+async def _created(call: Call, value: bytes) -> StreamResponse:
+    return await responses.send(call, value, code=201, media_type=call.accepted(transform=False).media_type)
+
+
+def _user_info(user: User) -> UserInfo:
+    return UserInfo(username=user.name, uid=user.uid, groups=list(user.groups), extra=dict(user.extra))
+
+
+def _subject(spec: SubjectAccessReviewSpec) -> User:
+    if not spec.user and not spec.groups:
+        raise status.bad_request("at least one of user or group must be specified")
+    return User(spec.user, spec.uid, tuple(spec.groups), spec.extra)
+
+
+def _decide(user: User, spec: SelfSubjectAccessReviewSpec | SubjectAccessReviewSpec) -> SubjectAccessReviewStatus:
+    resource, path = spec.resource_attributes, spec.non_resource_attributes
+    if (resource is None) == (path is None):
+        raise status.bad_request("exactly one of nonResourceAttributes or resourceAttributes must be specified")
+    if resource is not None:
+        attributes = Attributes(
+            verb=resource.verb,
+            group=resource.group,
+            version=resource.version,
+            resource=resource.resource or "*",
+            subresource=resource.subresource,
+            namespace=resource.namespace,
+            name=resource.name,
+        )
+    else:
+        assert path is not None
+        attributes = Attributes(verb=path.verb, path=path.path)
+    decision = authorize(user, attributes)
+    return SubjectAccessReviewStatus(allowed=decision.allowed, reason=decision.reason)
+
+
+def _rules(user: User, namespace: str) -> SubjectRulesReviewStatus:
+    if MASTERS in user.groups:
+        everything = ResourceRule(verbs=["*"], api_groups=["*"], resources=["*"])
+        paths = NonResourceRule(verbs=["*"], non_resource_urls=["*"])
+        return SubjectRulesReviewStatus(resource_rules=[everything], non_resource_rules=[paths], incomplete=False)
+    rules = [
+        ResourceRule(verbs=sorted(rule.verbs), api_groups=[rule.group], resources=sorted(rule.resources))
+        for rule in rules_for(user)
+        if rule.namespace in ("", namespace)
+    ]
+    urls = [*PUBLIC_PATHS, *(ANY_USER_PATHS if ALL_AUTHENTICATED in user.groups else ())]
+    paths = NonResourceRule(verbs=["get"], non_resource_urls=urls)
+    return SubjectRulesReviewStatus(resource_rules=rules, non_resource_rules=[paths], incomplete=False)

@@ -1,0 +1,225 @@
+"""The API server as a whole: what it needs is opened, it listens, and everything is closed in the reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aiohttp.web import BaseRequest
+from msgspec import Struct
+
+from podling.api.scheme import RESOURCES
+from podling.apiserver import addresses, bootstrap, pki
+from podling.apiserver.admission.chain import Chain
+from podling.apiserver.admission.default_toleration_seconds import DefaultTolerationSeconds
+from podling.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
+from podling.apiserver.admission.priority import Priority
+from podling.apiserver.admission.service_account import ServiceAccountPlugin
+from podling.apiserver.authentication import Authenticator, ensure_admin_token, load_static_tokens
+from podling.apiserver.call import MAX_BODY
+from podling.apiserver.cluster_ip import ClusterIPs
+from podling.apiserver.connection import ConnectionServer
+from podling.apiserver.conversion import stored_resource
+from podling.apiserver.handler import RequestHandler
+from podling.apiserver.kubelet_client import KubeletClient
+from podling.apiserver.metrics import Metrics
+from podling.apiserver.node_port import NodePorts
+from podling.apiserver.pki import PKI
+from podling.apiserver.registry import Registry
+from podling.apiserver.state import State
+from podling.apiserver.strategies.table import strategy_for
+from podling.apiserver.tokens import TokenIssuer
+from podling.store.protocol import Store
+from podling.store.sqlite import SQLiteStore
+
+log = logging.getLogger(__name__)
+
+SOCKET = "apiserver.sock"
+_BACKLOG = 1024
+
+
+class ServerConfig(Struct, frozen=True, kw_only=True):
+    data_dir: Path
+    """Holds pki/, state.db and tokens.csv."""
+    run_dir: Path
+    """Holds the unix socket."""
+    node_name: str
+    """Of this machine's kubelet: in its certificate and the server's."""
+    port: int = 6443
+    bind_address: str = "0.0.0.0"
+    advertise_address: str = ""
+    """Where Pods and other machines reach the server (default: the address of the default route)."""
+    service_cidr: str = "10.96.0.0/16"
+    cluster_domain: str = "cluster.local"
+    shutdown_seconds: float = 5.0
+    """How long requests under way may take once the server is to stop."""
+
+    @property
+    def pki_dir(self) -> Path:
+        return self.data_dir / "pki"
+
+    @property
+    def socket(self) -> Path:
+        return self.run_dir / SOCKET
+
+    @property
+    def url(self) -> str:
+        """Where this machine's clients reach the TLS port."""
+        host = self.bind_address if self.bind_address not in ("", "0.0.0.0", "::") else "127.0.0.1"
+        return f"https://[{host}]:{self.port}" if ":" in host else f"https://{host}:{self.port}"
+
+
+async def serve(config: ServerConfig, *, ready: asyncio.Event | None = None, stop: asyncio.Event) -> None:
+    """Serves until `stop` is set; `ready` is set once requests are answered.
+
+    Raises OSError (a port in use, a directory that cannot be written), PKIError, StoreError, ValueError (configuration).
+    """
+    cluster_ips = ClusterIPs(config.service_cidr)
+    advertised = config.advertise_address or addresses.advertised_address()
+    certificates = await asyncio.to_thread(_prepare, config, advertised, cluster_ips.kubernetes)
+    store = await SQLiteStore.open(config.data_dir / "state.db")
+    kubelets = KubeletClient(certificates)
+    try:
+        state = _state(config, store, certificates, kubelets, cluster_ips)
+        await bootstrap.run(state, cluster_ips, address=advertised, port=config.port)
+        async with _listening(config, state, certificates):
+            state.ready = True
+            log.info("API server listens on %s and %s", config.url, config.socket)
+            if ready is not None:
+                ready.set()
+            await stop.wait()
+            state.stopping = True
+    finally:
+        await kubelets.close()
+        await store.close()
+
+
+def _prepare(config: ServerConfig, advertised: str, service_address: str) -> PKI:
+    """Directories, certificates and the token file."""
+    for directory in (config.data_dir, config.run_dir):
+        directory.mkdir(parents=True, exist_ok=True)
+    known = [advertised, *addresses.machine_addresses()]
+    if config.bind_address not in ("", "0.0.0.0", "::"):
+        known.append(config.bind_address)
+    made = pki.ensure(
+        config.pki_dir,
+        node_name=config.node_name,
+        addresses=known,
+        service_address=service_address,
+        cluster_domain=config.cluster_domain,
+    )
+    ensure_admin_token(_token_file(config))
+    return made
+
+
+def _state(
+    config: ServerConfig, store: Store, certificates: PKI, kubelets: KubeletClient, cluster_ips: ClusterIPs
+) -> State:
+    issuer = TokenIssuer(certificates.service_account_key, f"https://kubernetes.default.svc.{config.cluster_domain}")
+    node_ports = NodePorts()
+    state: State
+
+    def find(kind: type[Any], namespace: str, name: str) -> Any:
+        return state.find(kind, namespace, name)
+
+    async def find_soon(kind: type[Any], namespace: str, name: str, seconds: float) -> Any:
+        return await state.find_soon(kind, namespace, name, seconds)
+
+    async def list_all(kind: type[Any]) -> list[Any]:
+        return await state.list_all(kind)
+
+    admission = Chain(
+        [
+            NamespaceLifecycle(find),
+            ServiceAccountPlugin(find_soon),
+            Priority(find, list_all),
+            DefaultTolerationSeconds(),
+        ]
+    )
+    state = State(
+        store=store,
+        registries={
+            resource: Registry(strategy_for(resource, cluster_ips, node_ports), store, admission)
+            for resource in RESOURCES
+            if stored_resource(resource) == resource
+        },
+        authenticator=Authenticator(tokens=issuer, static=load_static_tokens(_token_file(config)), lookup=find),
+        tokens=issuer,
+        kubelets=kubelets,
+        metrics=Metrics(),
+        service_cidr=config.service_cidr,
+    )
+    return state
+
+
+def _token_file(config: ServerConfig) -> Path:
+    return config.data_dir / "tokens.csv"
+
+
+@asynccontextmanager
+async def _listening(config: ServerConfig, state: State, certificates: PKI) -> AsyncIterator[None]:
+    """Both listeners. On leaving, streams end, requests under way finish or are cut off after a while."""
+    handler = RequestHandler(state)
+    loop = asyncio.get_running_loop()
+    make_request = partial(_make_request, loop)
+    local = ConnectionServer(handler.local, request_factory=make_request, access_log=None)
+    remote = ConnectionServer(handler.remote, request_factory=make_request, access_log=None)
+    context = _tls_context(certificates)
+    with contextlib.ExitStack() as sockets:
+        unix = sockets.enter_context(contextlib.closing(_unix_socket(config.socket)))
+        unix_server = await loop.create_unix_server(local, sock=unix)
+        tls_server = await loop.create_server(
+            remote, config.bind_address or None, config.port, ssl=context, backlog=_BACKLOG, reuse_address=True
+        )
+        try:
+            yield
+        finally:
+            for server in (unix_server, tls_server):
+                server.close()
+            state.end_streams()
+            config.socket.unlink(missing_ok=True)
+            await asyncio.gather(local.shutdown(config.shutdown_seconds), remote.shutdown(config.shutdown_seconds))
+
+
+def _make_request(loop: asyncio.AbstractEventLoop, *parts: Any) -> BaseRequest:
+    # The limit is aiohttp's inclusive one: a body of exactly MAX_BODY bytes is still read.
+    message, payload, protocol, writer, task = parts
+    return BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY + 1)
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    """A bound unix socket that only its owner can connect to."""
+    path.unlink(missing_ok=True)
+    unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Bound under another name, so that nobody connects before the mode is set.
+        hidden = path.with_name(f".{path.name}.{os.getpid()}")
+        hidden.unlink(missing_ok=True)
+        unix.bind(str(hidden))
+        hidden.chmod(0o600)
+        hidden.rename(path)
+        unix.listen(_BACKLOG)
+    except BaseException:
+        unix.close()
+        raise
+    return unix
+
+
+def _tls_context(certificates: PKI) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    pair = certificates.apiserver
+    context.load_cert_chain(pair.cert, pair.key)
+    context.load_verify_locations(cafile=str(certificates.ca.cert))
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context

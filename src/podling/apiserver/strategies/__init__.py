@@ -1,0 +1,1 @@
+"""What single resources do differently from the generic strategy: a module each."""

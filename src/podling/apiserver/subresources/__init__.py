@@ -1,0 +1,1 @@
+"""Subresources, one module each. Each has `handle(call) -> response`."""

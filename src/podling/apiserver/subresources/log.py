@@ -1,0 +1,131 @@
+"""pods/log: the log of a container, streamed from its kubelet. Source: upstream pkg/registry/core/pod (LogLocation)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+
+from aiohttp import ClientError, ClientPayloadError, ClientResponse
+from aiohttp.web import StreamResponse
+
+from podling.api import field, scheme, status
+from podling.api.core.v1 import Node, Pod
+from podling.api.field import FieldError
+from podling.api.meta.v1 import Status, StatusDetails
+from podling.apiserver import responses
+from podling.apiserver.call import Call
+from podling.apiserver.connection import cancelled_with_connection
+from podling.apiserver.kubelet_client import Endpoint
+from podling.apiserver.routing import is_true
+
+log = logging.getLogger(__name__)
+
+_BOOLEANS = ("follow", "previous", "timestamps", "insecureSkipTLSVerifyBackend")
+_NUMBERS = ("sinceSeconds", "tailLines", "limitBytes")
+_MAX_ERROR = 4096
+_CHUNK = 64 << 10
+
+
+async def handle(call: Call) -> StreamResponse:
+    query = _options(call.query)
+    pod: Pod = call.registry.get(call.namespace, call.info.name)
+    container = _container(pod, query.pop("container", ""))
+    if not pod.spec.node_name:
+        # Nothing runs yet, so there is nothing to show; upstream answers with an empty page, too.
+        return responses.text("")
+    node: Node | None = call.state.find(Node, "", pod.spec.node_name)
+    if node is None:
+        raise status.not_found(scheme.by_type(Node), pod.spec.node_name)
+    path = f"/containerLogs/{call.namespace}/{pod.metadata.name}/{container}"
+    async with call.state.kubelets.get(Endpoint.of(node), path, query) as answer:
+        if answer.status >= 400:
+            raise await _error(call, answer)
+        return await _stream(call, answer)
+
+
+async def _stream(call: Call, answer: ClientResponse) -> StreamResponse:
+    response = StreamResponse(headers={"Content-Type": "text/plain", "Cache-Control": "no-cache, private"})
+    response.enable_chunked_encoding()
+    await response.prepare(call.request)
+    with contextlib.suppress(TimeoutError), cancelled_with_connection(call.request):
+        async with asyncio.timeout(None) as timeout:
+            call.state.streams.add(timeout)
+            try:
+                async for chunk in answer.content.iter_chunked(_CHUNK):
+                    await response.write(chunk)
+            except (ClientError, ClientPayloadError) as error:
+                # The status line is gone; ending without the last chunk tells the client that this is not all.
+                log.warning("log of %s/%s broke off: %s", call.namespace, call.info.name, error)
+                raise ConnectionResetError("the kubelet's answer broke off") from error
+            finally:
+                call.state.streams.discard(timeout)
+    await response.write_eof()
+    return response
+
+
+def _options(query: Mapping[str, str]) -> dict[str, str]:
+    """The kubelet's query from the client's: PodLogOptions. Raises ApiError (400, 422)."""
+    found = {name: query[name] for name in ("container", "sinceTime", "stream") if query.get(name)}
+    for name in _BOOLEANS:
+        if query.get(name) and is_true(query[name]):
+            found[name] = "true"
+    errors: list[FieldError] = []
+    for name in _NUMBERS:
+        if not query.get(name):
+            continue
+        try:
+            number = int(query[name])
+        except ValueError:
+            reason = f'strconv.ParseInt: parsing "{query[name]}": invalid syntax'
+            raise status.bad_request(f"unable to convert query parameter {name}: {reason}") from None
+        found[name] = str(number)
+        errors += _check_number(name, number)
+    if "sinceSeconds" in found and "sinceTime" in found:
+        errors.append(field.forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    if errors:
+        raise status.invalid("PodLogOptions", "", errors)
+    found.pop("insecureSkipTLSVerifyBackend", None)
+    return found
+
+
+def _check_number(name: str, number: int) -> list[FieldError]:
+    if name == "tailLines" and number < 0:
+        return [field.invalid(name, number, "must be greater than or equal to 0")]
+    if name in ("sinceSeconds", "limitBytes") and number < 1:
+        return [field.invalid(name, number, "must be greater than 0")]
+    return []
+
+
+def _container(pod: Pod, name: str) -> str:
+    """The container asked for, or the only one. Raises ApiError (400)."""
+    spec = pod.spec
+    names = [item.name for item in spec.init_containers]
+    names += [item.name for item in spec.containers]
+    names += [item.name for item in spec.ephemeral_containers]
+    if name:
+        if name not in names:
+            raise status.bad_request(f"container {name} is not valid for pod {pod.metadata.name}")
+        return name
+    if len(spec.containers) == 1:
+        return spec.containers[0].name
+    text = f"a container name must be specified for pod {pod.metadata.name}"
+    if spec.containers:
+        text += f", choose one of: [{' '.join(names)}]"
+    raise status.bad_request(text)
+
+
+_REASONS = {400: "BadRequest", 403: "Forbidden", 404: "NotFound", 429: "TooManyRequests", 500: "InternalError"}
+
+
+async def _error(call: Call, answer: ClientResponse) -> status.ApiError:
+    """The kubelet's refusal as the client's: same code, the body as message."""
+    text = (await answer.content.read(_MAX_ERROR)).decode(errors="replace").strip()
+    details = StatusDetails(name=call.info.name, kind="pods")
+    reason = _REASONS.get(answer.status, "")
+    return status.ApiError(
+        Status(
+            status="Failure", code=answer.status, reason=reason, message=text or answer.reason or "", details=details
+        )
+    )

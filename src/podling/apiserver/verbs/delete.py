@@ -1,0 +1,115 @@
+"""DELETE of one object or of a collection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from aiohttp.web import StreamResponse
+
+from podling.api import codec, field, status
+from podling.api.field import FieldError
+from podling.api.meta.v1 import DeleteOptions, ListMeta
+from podling.apiserver import list_options, negotiation, output, responses
+from podling.apiserver.call import Call
+from podling.apiserver.routing import is_true
+from podling.apiserver.verbs.list import select
+
+_PARALLEL = 64
+"""Deletions of a collection on their way at once: they share commits."""
+_POLICIES = ("Background", "Foreground", "Orphan")
+
+
+async def handle(call: Call) -> StreamResponse:
+    accepted = call.accepted(transform=False)
+    options = await read_options(call)
+    caller = call.caller(options.dry_run)
+    result = await call.registry.delete(call.namespace, call.info.name, options, caller)
+    if call.registry.strategy.returns_deleted or not result.deleted:
+        return await output.send_object(call, result.value, accepted)
+    metadata = call.registry.decode(result.value).metadata
+    answer = codec.encode(status.success(call.resource, metadata.name, metadata.uid))
+    return await responses.send(call, answer, media_type=accepted.media_type)
+
+
+async def handle_collection(call: Call) -> StreamResponse:
+    accepted = call.accepted(transform=False)
+    options = await read_options(call)
+    caller = call.caller(options.dry_run)
+    page = await select(call, list_options.parse(call.query, watch=False))
+    parallel = asyncio.Semaphore(_PARALLEL)
+    results: list[bytes] = []
+
+    async def delete(namespace: str, name: str) -> None:
+        async with parallel:
+            try:
+                result = await call.registry.delete(namespace, name, options, caller)
+            except status.ApiError as error:
+                if error.code != 404:
+                    raise
+            else:
+                results.append(result.value)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for entry in page.entries:
+                metadata = call.registry.decode(entry.value).metadata
+                group.create_task(delete(metadata.namespace, metadata.name))
+    except* status.ApiError as errors:
+        raise errors.exceptions[0] from None
+    metadata = ListMeta(resource_version=str(call.state.store.revision))
+    return await output.send_list(call, results, metadata, accepted)
+
+
+async def read_options(call: Call) -> DeleteOptions:
+    """DeleteOptions of the body, else of the query. Raises ApiError (400, 413, 415, 422)."""
+    body = await call.body()
+    if body.strip():
+        media_type = negotiation.content_type(call.request.headers.get("Content-Type", ""))
+        options: DeleteOptions = _decode(call, negotiation.to_json(body, media_type))
+    else:
+        options = _from_query(call.query)
+    errors = _errors(options)
+    if errors:
+        raise status.invalid("DeleteOptions.meta.k8s.io", "", errors)
+    return options
+
+
+def _decode(call: Call, body: bytes) -> Any:
+    try:
+        document = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise status.bad_request(f"couldn't get version/kind; json parse error: {error}") from error
+    try:
+        # Its apiVersion is that of the client's API group as often as "v1" or "meta.k8s.io/v1".
+        return codec.convert(document, DeleteOptions)
+    except codec.DecodeError as error:
+        raise status.bad_request(
+            f'DeleteOptions in version "v1" cannot be handled as a DeleteOptions: {error}'
+        ) from error
+
+
+def _from_query(query: Any) -> DeleteOptions:
+    options = DeleteOptions()
+    seconds = query.get("gracePeriodSeconds")
+    if seconds:
+        try:
+            options.grace_period_seconds = int(seconds)
+        except ValueError:
+            reason = f'strconv.ParseInt: parsing "{seconds}": invalid syntax'
+            raise status.bad_request(f"unable to convert query parameter gracePeriodSeconds: {reason}") from None
+    options.propagation_policy = query.get("propagationPolicy") or None
+    if query.get("orphanDependents"):
+        options.orphan_dependents = is_true(query["orphanDependents"])
+    return options
+
+
+def _errors(options: DeleteOptions) -> list[FieldError]:
+    policy = options.propagation_policy
+    if policy is not None and options.orphan_dependents is not None:
+        text = "orphanDependents and deletionPropagation cannot be both set"
+        return [field.invalid("propagationPolicy", policy, text)]
+    if policy not in (None, *_POLICIES):
+        return [field.not_supported("propagationPolicy", policy, (*_POLICIES, "nil"))]
+    return []

@@ -1,0 +1,63 @@
+"""PATCH: JSON patches, merge patches and strategic merge patches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiohttp.web import StreamResponse
+
+from podling.api import status
+from podling.api.patch import json_patch, merge, strategic
+from podling.apiserver import conversion, decoding, negotiation, output
+from podling.apiserver.call import Call
+from podling.apiserver.verbs.update import check_identity
+from podling.store.protocol import Entry
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+SUPPORTED = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
+
+
+async def handle(call: Call) -> StreamResponse:
+    accepted = call.accepted()
+    caller = call.caller()
+    content_type = call.request.headers.get("Content-Type", "") or "application/octet-stream"
+    apply = _patcher(negotiation.content_type(content_type, SUPPORTED), call, await call.body())
+    level = decoding.field_validation(call)
+    resource = call.resource
+
+    def change(entry: Entry) -> Any:
+        current = msgspec.json.decode(conversion.from_stored(resource, entry.value))
+        patched = apply(current)
+        call.warnings.clear()
+        obj = decoding.from_document(call, patched, resource, level)
+        check_identity(call, obj)
+        return conversion.to_stored(resource, obj)
+
+    result = await call.registry.update(
+        call.namespace, call.info.name, change, caller, subresource=call.info.subresource, retry=True
+    )
+    return await output.send_object(call, result.value, accepted)
+
+
+def _patcher(media_type: str, call: Call, body: bytes) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """From the current document to the patched one; what that raises is an ApiError. Raises ApiError (400, 413)."""
+    try:
+        patch = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise status.bad_request(f"error decoding patch: {error}") from error
+    if media_type == JSON_PATCH and isinstance(patch, list) and len(patch) > json_patch.MAX_OPERATIONS:
+        text = f"The allowed maximum operations in a JSON patch is {json_patch.MAX_OPERATIONS}, got {len(patch)}"
+        raise status.request_entity_too_large(text)
+
+    def apply(document: dict[str, Any]) -> dict[str, Any]:
+        if media_type == JSON_PATCH:
+            return json_patch.apply(document, patch)
+        if media_type == MERGE_PATCH:
+            return merge.apply(document, patch)
+        return strategic.apply(document, patch, call.resource.type)
+
+    return apply
