@@ -28,10 +28,12 @@ from podling.store.retention import Retention
 
 APPLICATION_ID: Final = 0x506F646C  # "Podl"
 SCHEMA_VERSION: Final = 1
+PAGE_BYTES: Final = 4096
 CHECKPOINT_BYTES: Final = 4 << 20
 """Written to the WAL before it is copied into the database file in the background."""
 WAL_LIMIT_BYTES: Final = 16 << 20
-"""Written to the WAL before the writer stops to empty it: background copies did not catch up with the load."""
+"""In the WAL before the writer stops to start it anew. It starts anew by itself when a write finds all of it copied,
+which does not happen under a steady load."""
 VACUUM_PAGES: Final = 512
 """Pages given back to the file system in one step, and the number of free pages that is worth one."""
 
@@ -76,13 +78,14 @@ class Database:
         self._path = path
         self._retention = retention
         self._compacted = 0
+        self._uncopied_bytes = 0
         self._wal_bytes = 0
         self._lock = -1
         self._connections = ExitStack()
 
     @property
     def checkpoint_due(self) -> bool:
-        return self._wal_bytes >= CHECKPOINT_BYTES
+        return self._uncopied_bytes >= CHECKPOINT_BYTES
 
     def open(self, history: History) -> Loaded:
         """Locks, verifies and reads the file, made if it does not exist; fills `history` with the newest events.
@@ -206,9 +209,10 @@ class Database:
         self._transaction(rows, due)
         for record in records:
             self._retention.add(record.event.revision, now, record.size)
-            self._wal_bytes += record.size + 4096
+            self._grown(record.size + PAGE_BYTES)
         if self._wal_bytes > WAL_LIMIT_BYTES:
-            self._checkpoint(self._writer, "TRUNCATE")
+            self._checkpoint(self._writer, "RESTART")
+            self._wal_bytes = 0
         return self._compacted
 
     def _transaction(self, rows: Sequence[tuple[int, int, int, int, int, str, bytes]], compact: int) -> None:
@@ -244,7 +248,7 @@ class Database:
         """
         if due := self._retention.due(time.time()):
             self._transaction((), due)
-            self._wal_bytes += 64 << 10
+            self._grown(64 << 10)
             return self._compacted, True
         free = self._writer.execute("PRAGMA freelist_count").fetchone()[0]
         pages = self._writer.execute("PRAGMA page_count").fetchone()[0]
@@ -252,7 +256,7 @@ class Database:
         if free - pages // 4 < VACUUM_PAGES:
             return self._compacted, False
         self._writer.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
-        self._wal_bytes += VACUUM_PAGES * 4096
+        self._grown(VACUUM_PAGES * PAGE_BYTES)
         return self._compacted, True
 
     def checkpoint(self) -> None:
@@ -260,10 +264,12 @@ class Database:
         self._checkpoint(self._reader, "PASSIVE")
 
     def _checkpoint(self, connection: sqlite3.Connection, mode: str) -> None:
-        before = self._wal_bytes
-        _, frames, copied = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-        if frames == copied:
-            self._wal_bytes = max(0, self._wal_bytes - before)
+        self._uncopied_bytes = 0
+        connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+
+    def _grown(self, size: int) -> None:
+        self._uncopied_bytes += size
+        self._wal_bytes += size
 
     def read(self, after: int, until: int, lower: str, upper: str, limit: int) -> tuple[list[Record], int]:
         """At most `limit` records with after < revision <= until and lower <= key < upper ("": no bound), in order.

@@ -27,6 +27,7 @@ class Retention:
     """
 
     def __init__(self, *, events: int, seconds: float, bytes: int) -> None:
+        self._segment_events = min(SEGMENT_EVENTS, max(1, events // 4))
         self._keep_events = events
         self._keep_seconds = seconds
         self._keep_bytes = bytes
@@ -36,7 +37,7 @@ class Retention:
 
     def add(self, revision: int, time: int, size: int) -> None:
         segment = self._segments[-1] if self._segments else None
-        if segment is None or segment.events >= SEGMENT_EVENTS or segment.bytes > self._keep_bytes // 16:
+        if segment is None or segment.events >= self._segment_events or segment.bytes > self._keep_bytes // 16:
             segment = Segment(revision, time)
             self._segments.append(segment)
         segment.last = revision
