@@ -40,6 +40,9 @@ _PATCH_TYPES: dict[str, str] = {
     "json": "application/json-patch+json",
 }
 
+_TYPED = "?fieldValidation=Ignore"
+"""What is encoded from a type has no unknown fields: the server need not look for them."""
+
 _REQUEST_TIMEOUT = 60.0
 _CONNECT_TIMEOUT = 10.0
 _KEEPALIVE_TIMEOUT = 30.0
@@ -129,7 +132,7 @@ class Client:
 
     async def create(self, obj: T, namespace: str = "") -> T:
         """`namespace` defaults to the object's own."""
-        path = _path(type(obj), namespace or obj.metadata.namespace, "")
+        path = _path(type(obj), namespace or obj.metadata.namespace, "") + _TYPED
         return codec.decode(type(obj), await self.request("POST", path, body=codec.encode(obj)))
 
     async def create_subresource(
@@ -137,14 +140,14 @@ class Client:
     ) -> O | Status:
         """Posts e.g. a Binding to pods/binding. The answer is an object of the same kind, or a Status where the server
         answers with one."""
-        path = f"{_path(type, namespace, name)}/{subresource}"
+        path = _path(type, namespace, name, subresource) + _TYPED
         answer = await self.request("POST", path, body=codec.encode(obj))
         if b'"kind":"Status"' in answer[:256]:
             return codec.decode(Status, answer)
         return codec.decode(obj.__class__, answer)
 
     async def update(self, obj: T, subresource: str = "") -> T:
-        path = _path(type(obj), obj.metadata.namespace, obj.metadata.name, subresource)
+        path = _path(type(obj), obj.metadata.namespace, obj.metadata.name, subresource) + _TYPED
         return codec.decode(type(obj), await self.request("PUT", path, body=codec.encode(obj)))
 
     async def patch(
@@ -160,7 +163,7 @@ class Client:
         """`patch` is plain dicts, lists (for a JSON patch) or API structs."""
         answer = await self.request(
             "PATCH",
-            _path(type, namespace, name, subresource),
+            _path(type, namespace, name, subresource) + _TYPED,
             body=codec.encode(patch),
             content_type=_PATCH_TYPES[content_type],
         )
@@ -327,8 +330,7 @@ class Client:
 
 
 def _path(type: type[Any], namespace: str, name: str, subresource: str = "") -> str:
-    path = scheme.by_type(type).path(namespace, name)
-    return f"{path}/{subresource}" if subresource else path
+    return scheme.by_type(type).path(namespace, name, subresource)
 
 
 def _params(**values: str) -> str:

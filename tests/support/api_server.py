@@ -1,0 +1,102 @@
+"""An API server of this repository in a process of its own, on a directory and a port of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from podling.api.core.v1 import Namespace
+from podling.client.client import Client, ClientConfig, ConnectionFailed
+
+_PROGRAM = """
+import asyncio, pathlib, sys, uvloop
+from podling.apiserver.server import ServerConfig, serve
+async def main():
+    directory = pathlib.Path(sys.argv[1])
+    config = ServerConfig(data_dir=directory / "data", run_dir=directory / "run", node_name="test-node",
+                          port=int(sys.argv[2]), bind_address="127.0.0.1")
+    await serve(config, stop=asyncio.Event())
+uvloop.run(main())
+"""
+
+
+class ApiServer:
+    """Starts, dies and starts again on the same data."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / "run" / "apiserver.sock"
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def client(self) -> Client:
+        return Client(ClientConfig(socket=str(self.socket)))
+
+    def start(self) -> None:
+        with (self.directory / "server.log").open("ab") as log:
+            command = [sys.executable, "-c", _PROGRAM, str(self.directory), str(self.port)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    async def ready(self) -> None:
+        """Returns when requests are answered. Raises RuntimeError if the server died."""
+        async with self.client() as client, asyncio.timeout(30):
+            while True:
+                try:
+                    await client.get(Namespace, "default")
+                    return
+                except ConnectionFailed:
+                    if self._process is None or self._process.poll() is not None:
+                        raise RuntimeError((self.directory / "server.log").read_text()) from None
+                    await asyncio.sleep(0.02)
+
+    def kill(self) -> None:
+        """As power loss does it."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
+            self._process.wait(20)
+            self._process = None
+
+
+@contextlib.asynccontextmanager
+async def api_server(directory: Path) -> AsyncIterator[ApiServer]:
+    """A server that is ready."""
+    server = ApiServer(directory)
+    server.start()
+    try:
+        await server.ready()
+        yield server
+    finally:
+        server.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
