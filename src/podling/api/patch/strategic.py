@@ -130,7 +130,15 @@ def _merge_in_order(result: Document, patch: Document, target: Shape, directive:
     ordered = {identity(item) for item in order}
     named = [item for item in merged if identity(item) in ordered]
     others = [item for item in merged if identity(item) not in ordered]
-    result[name] = _interleave(named, others, order, current or [], identity)
+    result[name] = _interleave(named, others, order, _places(current or [], merged, identity), identity)
+
+
+def _places(current: list[Any], merged: list[Any], identity: Callable[[Any], object]) -> list[Any]:
+    """The order before the patch. As upstream has it, items that were added stand where items were deleted."""
+    stood = {identity(item) for item in current}
+    left = {identity(item) for item in merged}
+    kept = [item for item in current if identity(item) in left]
+    return (kept + [item for item in merged if identity(item) not in stood])[: len(current)]
 
 
 def _check_order(change: list[Any], order: list[Any], identity: Callable[[Any], object]) -> None:
