@@ -37,8 +37,8 @@ class Keyring(Struct):
         keyring = cls()
         for secret in secrets:
             name = _FILES.get(secret.type)
-            content = secret_data(secret).get(name, b"") if name else b""
             try:
+                content = secret_data(secret).get(name, b"") if name else b""
                 config: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
                 keyring.add(config.get("auths", {}) if secret.type.endswith("json") else config)
             except (ValueError, binascii.Error, msgspec.MsgspecError):

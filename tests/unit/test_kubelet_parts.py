@@ -1,0 +1,204 @@
+"""Small parts of the kubelet: credentials, DNS and hosts, admission, volumes' files, rotated logs, cgroup settings."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from podling.api.core.v1 import (
+    Container,
+    ContainerPort,
+    HostAlias,
+    Pod,
+    PodDNSConfig,
+    PodDNSConfigOption,
+    PodSpec,
+    ResourceRequirements,
+    Secret,
+)
+from podling.api.meta.v1 import ObjectMeta
+from podling.api.quantity import Quantity
+from podling.kubelet import cgroups, dns
+from podling.kubelet.admission import admit
+from podling.kubelet.env import ConfigError
+from podling.kubelet.image_credentials import Keyring
+from podling.kubelet.local_storage import disk_usage
+from podling.kubelet.log_rotation import tidy
+from podling.kubelet.volumes.atomic_writer import write
+from podling.kubelet.volumes.content import File
+from podling.kubelet.volumes.subpath import subpath
+
+
+def pod(name: str = "web", **spec: object) -> Pod:
+    spec.setdefault("containers", [Container(name="c")])
+    return Pod(metadata=ObjectMeta(name=name, namespace="ns", uid=name), spec=PodSpec(**spec))  # type: ignore[arg-type]
+
+
+def resources(**limits: str) -> ResourceRequirements:
+    quantities = {name: Quantity(text) for name, text in limits.items()}
+    return ResourceRequirements(requests=quantities, limits=quantities)
+
+
+# credentials
+
+
+def keyring(auths: dict[str, str]) -> Keyring:
+    config = {
+        "auths": {server: {"auth": base64.b64encode(f"{user}:pw".encode()).decode()} for server, user in auths.items()}
+    }
+    data = base64.b64encode(json.dumps(config).encode()).decode()
+    return Keyring.of([Secret(type="kubernetes.io/dockerconfigjson", data={".dockerconfigjson": data})])
+
+
+@pytest.mark.parametrize(
+    ("image", "users"),
+    [
+        ("nginx", ["hub"]),
+        ("alice/app:1", ["hub"]),
+        ("reg.example.com/team/app", ["team", "host"]),
+        ("reg.example.com/teams/app", ["host"]),
+        ("reg.example.com:5000/app", ["port"]),
+        ("sub.azurecr.io/app@sha256:" + "0" * 64, ["glob"]),
+        ("a.b.azurecr.io/app", []),
+    ],
+)
+def test_credentials_match_by_host_port_and_path(image: str, users: list[str]) -> None:
+    ring = keyring(
+        {
+            "https://index.docker.io/v1/": "hub",
+            "reg.example.com": "host",
+            "reg.example.com/team": "team",
+            "reg.example.com:5000": "port",
+            "*.azurecr.io": "glob",
+        }
+    )
+    assert [auth.username for auth in ring.lookup(image)] == users
+
+
+def test_an_unreadable_secret_is_left_out() -> None:
+    assert Keyring.of([Secret(type="kubernetes.io/dockerconfigjson", data={".dockerconfigjson": "bm90IGpzb24="})]).entries == []
+
+
+# names
+
+
+def test_hosts_file_names_the_pod_and_its_aliases() -> None:
+    content = dns.etc_hosts(
+        pod(subdomain="sub", host_aliases=[HostAlias(ip="1.2.3.4", hostnames=["a", "b"])]),
+        ["10.0.0.5"],
+        "cluster.local",
+    )
+    assert "10.0.0.5\tweb.sub.ns.svc.cluster.local\tweb\n" in content
+    assert content.endswith("# Entries added by HostAliases.\n1.2.3.4\ta\tb\n")
+
+
+def test_resolver_by_policy() -> None:
+    cluster = dns.resolver(pod(), ["10.96.0.10"], "cluster.local")
+    assert cluster.servers == ["10.96.0.10"]
+    assert cluster.searches[:3] == ["ns.svc.cluster.local", "svc.cluster.local", "cluster.local"]
+    assert cluster.options == ["ndots:5"]
+    config = PodDNSConfig(nameservers=["9.9.9.9"], options=[PodDNSConfigOption(name="ndots", value="2")])
+    own = dns.resolver(pod(dns_policy="None", dns_config=config), ["10.96.0.10"], "cluster.local")
+    assert (own.servers, own.options) == (["9.9.9.9"], ["ndots:2"])
+    assert dns.resolver(pod(dns_policy="Default"), ["10.96.0.10"], "cluster.local") == dns.host_resolver()
+
+
+def test_a_long_name_is_cut_to_a_hostname() -> None:
+    assert dns.uts_hostname(pod("a" * 62 + ".b"), "cluster.local") == "a" * 62
+
+
+# admission
+
+
+def test_a_pod_that_does_not_fit_is_refused() -> None:
+    allocatable = {"cpu": Quantity("1"), "pods": Quantity("2")}
+    small = pod("small", containers=[Container(name="c", resources=resources(cpu="600m"))])
+    assert admit(small, [], allocatable, None) is None
+    refused = admit(pod("big", containers=small.spec.containers), [small], allocatable, None)
+    assert refused is not None
+    assert refused.reason == "OutOfcpu"
+    assert refused.message.endswith("cpu, requested: 600, used: 600, capacity: 1000")
+    crowded = admit(pod("third"), [small, pod("second")], allocatable, None)
+    assert crowded is not None
+    assert crowded.reason == "OutOfpods"
+
+
+def test_host_ports_conflict_unless_the_addresses_differ() -> None:
+    def taking(address: str) -> Pod:
+        port = ContainerPort(container_port=80, host_port=8080, host_ip=address)
+        return pod(containers=[Container(name="c", ports=[port])])
+
+    assert admit(taking("10.0.0.1"), [taking("10.0.0.2")], {}, None) is None
+    refused = admit(taking(""), [taking("10.0.0.2")], {}, None)
+    assert refused is not None
+    assert refused.reason == "NodePorts"
+
+
+# cgroups
+
+
+def test_cgroup_settings_follow_requests_and_limits() -> None:
+    container = Container(name="c", resources=resources(cpu="250m", memory="64Mi"))
+    guaranteed = pod(containers=[container])
+    found = cgroups.container_resources(guaranteed, container, 1 << 30)
+    assert (found.cpu_shares, found.cpu_quota, found.memory_limit, found.oom_score_adj) == (256, 25_000, 64 << 20, -997)
+    assert cgroups.pod_cgroup("/root", guaranteed) == "/root/podweb"
+    loose = pod()
+    found = cgroups.container_resources(loose, loose.spec.containers[0], 1 << 30)
+    assert (found.cpu_shares, found.cpu_quota, found.memory_limit, found.oom_score_adj) == (2, None, None, 1000)
+    assert cgroups.pod_cgroup("/root", loose) == "/root/besteffort/podweb"
+
+
+def test_the_pod_has_a_limit_only_where_all_containers_have_one() -> None:
+    mixed = pod(containers=[Container(name="a", resources=resources(memory="1Mi")), Container(name="b")])
+    assert cgroups.pod_resources(mixed).memory_limit is None
+
+
+# files
+
+
+def test_content_is_replaced_at_one_stroke(tmp_path: Path) -> None:
+    assert write(tmp_path, {"a": File(b"1", 0o600), "dir/b": File(b"2", 0o644)}, None)
+    assert not write(tmp_path, {"a": File(b"1", 0o600), "dir/b": File(b"2", 0o644)}, None)
+    before = os.readlink(tmp_path / "..data")
+    assert (tmp_path / "dir" / "b").read_bytes() == b"2"
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+    assert write(tmp_path, {"c": File(b"3", 0o644)}, None)
+    assert sorted(entry.name for entry in tmp_path.iterdir() if not entry.name.startswith("..")) == ["c"]
+    assert not (tmp_path / before).exists()
+
+
+def test_sub_paths_stay_in_the_volume(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    assert subpath(tmp_path / "volume", "a/b", "v", "c") == tmp_path / "volume" / "a" / "b"
+    (tmp_path / "volume" / "out").symlink_to("/etc")
+    for relative in ("out", "out/passwd", "../x", "/etc"):
+        with pytest.raises(ConfigError):
+            subpath(tmp_path / "volume", relative, "v", "c")
+
+
+def test_rotated_logs_are_packed_and_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    for index in range(7):
+        (tmp_path / f"0.log.2026010{index}-000000").write_text("x")
+    (tmp_path / "0.log.20260101-000000.gz.tmp").write_text("unfinished")
+    path.write_text("now")
+    tidy(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "0.log",
+        "0.log.20260103-000000.gz",
+        "0.log.20260104-000000.gz",
+        "0.log.20260105-000000.gz",
+        "0.log.20260106-000000",
+    ]
+
+
+def test_disk_usage_counts_a_hard_link_once(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 65536)
+    once = disk_usage(tmp_path)
+    os.link(tmp_path / "a", tmp_path / "b")
+    assert disk_usage(tmp_path) == once
