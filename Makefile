@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 CODE := src tests tools bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint fmt lock
+.PHONY: help setup demo demo-stop test bench lint fmt lock
 
 help:
 	@echo "make demo    a cluster, and the first Pod in it"
@@ -21,6 +21,10 @@ setup:
 demo:
 	@tools/setup.sh demo
 	@tools/demo.sh
+
+demo-stop:
+	@$(BIN)/podling reset
+	@$(BIN)/python -m tools.registry stop /var/cache/podling/demo-registry
 
 test:
 	@tools/setup.sh test

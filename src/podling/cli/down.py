@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from podling.cli import process, systemd
 from podling.cli import settings as cluster_settings
@@ -29,18 +30,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def stop(settings: Settings) -> bool:
-    """Whether anything was running. Raises CommandError if something cannot be stopped."""
+def stop(settings: Settings, names: Sequence[str] = process.NAMES) -> bool:
+    """Whether any of them was running. Raises CommandError if one cannot be stopped."""
     if systemd.is_running():
-        systemd.stop(settings)
-    pids = [pid for name in process.NAMES if (pid := process.find(settings, name))]
+        systemd.stop(settings, names)
+    pids = [pid for name in names if (pid := process.find(settings, name))]
     if not pids:
         return False
     try:
         process.stop(pids, grace_seconds=GRACE_SECONDS)
     except PermissionError:
         raise CommandError("only root can stop the cluster: try with sudo") from None
-    left = [name for name in process.NAMES if process.find(settings, name)]
+    left = [name for name in names if process.find(settings, name)]
     if left:
         raise CommandError(f"{' and '.join(left)} cannot be stopped")
     return True

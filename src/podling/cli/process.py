@@ -19,10 +19,12 @@ NAMES = ("server", "agent")
 
 @contextmanager
 def registered(settings: Settings, name: str) -> Iterator[None]:
-    """In the process itself: holds its pid file. Raises CommandError if the process is running already."""
+    """In the process itself: holds its pid file. Raises CommandError if the process is running already.
+
+    The file stays afterwards: were it deleted, another process could come to hold a file that nobody finds.
+    """
     settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
-    path = _pid_file(settings, name)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = os.open(_pid_file(settings, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -31,7 +33,6 @@ def registered(settings: Settings, name: str) -> Iterator[None]:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()} {_start_time(os.getpid())} {_boot_id()}\n".encode(), 0)
         yield
-        path.unlink(missing_ok=True)
     finally:
         os.close(fd)
 

@@ -71,9 +71,9 @@ def start(settings: Settings, names: Sequence[str]) -> None:
         raise
 
 
-def stop(settings: Settings) -> None:
+def stop(settings: Settings, names: Sequence[str] = process.NAMES) -> None:
     """Also keeps them from being started at boot. No error for what does not exist."""
-    units = [unit for name in process.NAMES if (UNIT_DIRECTORY / (unit := unit_name(settings, name))).exists()]
+    units = [unit for name in names if (UNIT_DIRECTORY / (unit := unit_name(settings, name))).exists()]
     if units:
         _systemctl("disable", "--quiet", "--now", *units)
 

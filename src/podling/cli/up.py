@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from podling.cli import checks, process, systemd
+from podling.cli import checks, down, process, systemd
 from podling.cli import settings as cluster_settings
 from podling.cli.errors import CommandError
 from podling.cli.notify import Listener
@@ -110,16 +110,20 @@ def _check_network(settings: Settings) -> None:
 
 
 def _start(settings: Settings, names: list[str], started: float) -> None:
-    """Starts them side by side and waits until each says that it is ready."""
-    if systemd.is_running():
-        systemd.start(settings, names)
-        return
-    listener = Listener()
+    """Starts them side by side and waits until each says that it is ready; else none of them is left running."""
     try:
-        children = {name: _spawn(settings, name, listener.environment) for name in names}
-        _wait_for_children(settings, children, listener, started)
-    finally:
-        listener.close()
+        if systemd.is_running():
+            systemd.start(settings, names)
+            return
+        listener = Listener()
+        try:
+            children = {name: _spawn(settings, name, listener.environment) for name in names}
+            _wait_for_children(settings, children, listener, started)
+        finally:
+            listener.close()
+    except BaseException:
+        down.stop(settings, names)
+        raise
 
 
 def _spawn(settings: Settings, name: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
