@@ -133,7 +133,7 @@ def invalid(kind: Resource | str, name: str, errors: Iterable[FieldError]) -> Ap
     if found:
         message += f": {field.messages(found)}"
     details = _details(kind, name)
-    details.causes = [StatusCause(reason=error.type, message=error.body, field=error.field) for error in found]
+    details.causes = [StatusCause(reason=error.type, message=error.body, field=str(error.field)) for error in found]
     return _error(422, "Invalid", message, details)
 
 
