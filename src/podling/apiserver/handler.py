@@ -46,6 +46,8 @@ _SUBRESOURCES: dict[tuple[str, str], dict[str, Handler]] = {
     ("pods", "log"): {"get": log.handle},
     ("serviceaccounts", "token"): {"create": token.handle},
 }
+_NAMED_VERBS = frozenset({"get", "update", "patch", "delete"})
+"""Those about one object; the others are about a collection."""
 _LONG_RUNNING = frozenset({"watch"})
 
 
@@ -151,7 +153,7 @@ def _handler(resource: Resource, info: RequestInfo) -> Handler:
         handler = special.get(info.verb)
     else:
         handler = _VERBS.get(info.verb) if info.verb in resource.verbs else None
-        if info.verb == "create" and info.name:
+        if bool(info.name) is not (info.verb in _NAMED_VERBS):
             handler = None
         if resource.namespaced and not info.namespace and info.verb not in ("list", "watch"):
             # /api/v1/pods has only GET: objects are written in their namespace. Upstream lets create tell so.
