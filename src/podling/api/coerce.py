@@ -8,7 +8,6 @@ after the whole document was read, the first of them.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from datetime import UTC, datetime
@@ -91,6 +90,7 @@ _GO = {
     shape.INT_OR_STRING: "intstr.IntOrString",
     shape.ANY: "interface {}",
 }
+_BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 _LIMITS = {shape.INT32: 2**31, shape.INT64: 2**63}
 
 
@@ -209,13 +209,10 @@ class _Walk:
         if not isinstance(value, str):
             self.note(value, target)
             return ""
-        text = value.replace("\r", "").replace("\n", "")
-        try:
-            base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):
-            self.remember(f"illegal base64 data at input byte {_bad_base64(value)}")
+        if (position := _bad_base64(value)) >= 0:
+            self.remember(f"illegal base64 data at input byte {position}")
             return ""
-        return text
+        return base64.b64encode(base64.b64decode(value)).decode()
 
     def quantity(self, value: Any) -> Any:
         text = value.strip() if isinstance(value, str) else json.dumps(value)
@@ -254,21 +251,34 @@ def _zero(target: Shape) -> Any:
 
 
 def _bad_base64(text: str) -> int:
-    """Where Go's decoder stops: at the first character that cannot stand there, else at the end of the input."""
-    digits = 0
-    for i, char in enumerate(text):
-        if char in "\r\n":
-            continue
-        if char == "=":
-            rest = text[i:].replace("\r", "").replace("\n", "")
-            missing = -digits % 4
-            if missing not in (1, 2):
-                return i
-            return i + missing if len(rest) > missing and rest[:missing] == "=" * missing else len(text)
-        if not (char.isascii() and (char.isalnum() or char in "+/")):
-            return i
-        digits += 1
-    return len(text) - digits % 4
+    """Where Go's decoder stops, -1 where it does not."""
+    digits = position = 0
+    while position < len(text):
+        char = text[position]
+        position += 1
+        if char in _BASE64:
+            digits = (digits + 1) % 4
+        elif char == "=":
+            if digits < 2:
+                return position - 1
+            if digits == 2:
+                position = _skip_breaks(text, position)
+                if position == len(text):
+                    return position
+                if text[position] != "=":
+                    return position - 1
+                position += 1
+            position = _skip_breaks(text, position)
+            return position if position < len(text) else -1
+        elif char not in "\r\n":
+            return position - 1
+    return position - digits if digits else -1
+
+
+def _skip_breaks(text: str, position: int) -> int:
+    while position < len(text) and text[position] in "\r\n":
+        position += 1
+    return position
 
 
 # The elements of Go's layout "2006-01-02T15:04:05Z07:00" in order, each with the pattern that satisfies it.

@@ -9,10 +9,14 @@ from msgspec import Meta, Struct
 Int32: TypeAlias = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Int64: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 IntOrString: TypeAlias = int | str
-_SECONDS = r"\d\d\d\d-\d\d-\d\dT\d\d:\d\d:\d\d"
+_MONTH_AND_DAY = (
+    "(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|[12][0-9])"
+)
+_DATE = f"[0-9]{{4}}-(?:{_MONTH_AND_DAY})"
+_SECONDS = _DATE + "T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 Time: TypeAlias = Annotated[str, Meta(pattern=rf"\A({_SECONDS}Z|)\Z")]
 """RFC 3339 in UTC with seconds, "2026-01-02T03:04:05Z"; empty when unset. The codec brings other zones to UTC."""
-MicroTime: TypeAlias = Annotated[str, Meta(pattern=rf"\A({_SECONDS}\.\d\d\d\d\d\dZ|)\Z")]
+MicroTime: TypeAlias = Annotated[str, Meta(pattern=rf"\A({_SECONDS}\.[0-9]{{6}}Z|)\Z")]
 """RFC 3339 in UTC with microseconds, "2026-01-02T03:04:05.000000Z"; empty when unset."""
 
 
