@@ -154,16 +154,53 @@ def test_layers_are_stacked_topmost_first_and_config_is_read(registry: Registry,
     asyncio.run(run())
 
 
-def test_unchanged_image_transfers_no_layer(registry: Registry, tmp_path: Path) -> None:
+def test_unchanged_image_costs_one_question(registry: Registry, tmp_path: Path) -> None:
     async def run() -> None:
         async with store(tmp_path, registry.registries_conf) as images_store:
             first = await images_store.pull_image("busybox")
             before = len(registry.requests())
+            for _ in range(2):
+                assert await images_store.pull_image("busybox") == first
+            assert registry.requests()[before:] == ["HEAD /v2/docker.io/library/busybox/manifests/latest 200"] * 2
+
+    asyncio.run(run())
+
+
+def test_unchanged_image_that_cannot_be_asked_for_transfers_no_layer(registry: Registry, tmp_path: Path) -> None:
+    """Conditional mirrors are left to skopeo, which fetches the manifest and finds everything in place."""
+    conf = tmp_path / "conditional.conf"
+    conf.write_text(
+        f'[[registry]]\nprefix = "docker.io"\nlocation = "127.0.0.1:1"\n[[registry.mirror]]\n'
+        f'location = "{registry.address}/docker.io"\ninsecure = true\npull-from-mirror = "all"\n'
+    )
+
+    async def run() -> None:
+        async with store(tmp_path, conf) as images_store:
+            first = await images_store.pull_image("busybox")
+            before = len(registry.requests())
             assert await images_store.pull_image("busybox") == first
             requests = registry.requests()[before:]
-            assert any("/manifests/latest" in r for r in requests)
-            config_digest = first
-            assert [r for r in requests if "/blobs/" in r and config_digest not in r] == []
+            assert "GET /v2/docker.io/library/busybox/manifests/latest 200" in requests
+            assert [r for r in requests if "/blobs/" in r and first not in r] == []
+
+    asyncio.run(run())
+
+
+def test_stored_private_image_is_refused_to_whoever_lacks_the_credentials(
+    private_registry: Registry, tmp_path: Path
+) -> None:
+    name = "dregistry.azurecr.io/acr-auth-example"
+
+    async def run() -> None:
+        async with store(tmp_path, private_registry.registries_conf) as images_store:
+            image_id = await images_store.pull_image(name, ALICE)
+            for auth in (None, AuthConfig(username="alice", password="wrong")):
+                with pytest.raises(ImagePullError, match="pull access denied"):
+                    await images_store.pull_image(name, auth)
+            before = len(private_registry.requests())
+            assert await images_store.pull_image(name, ALICE) == image_id
+            asked = "HEAD /v2/azurecr.io/acr-auth-example/manifests/latest"
+            assert private_registry.requests()[before:] == [f"{asked} 401", f"{asked} 200"]
 
     asyncio.run(run())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from podling.runtime import image_name
 from podling.runtime.image_name import ImageName
 from podling.runtime.native import image_archive, image_auth, image_errors, image_sweep
+from podling.runtime.native.image_check import RegistryCheck
 from podling.runtime.native.image_metadata import Metadata, StoredImage
 from podling.runtime.native.image_skopeo import Skopeo, SkopeoError, SkopeoStalled
 from podling.runtime.protocol import (
@@ -60,6 +61,7 @@ class ImageStore:
         self._run_root = run_root
         self._registries_conf = registries_conf
         self._stall_seconds = stall_seconds
+        self._check = RegistryCheck(registries_conf)
         self._slots = asyncio.Semaphore(parallel_pulls)
         self._pulls: dict[tuple[object, ...], _Pull] = {}
         self._usage: dict[str, tuple[int, int]] = {}
@@ -78,6 +80,7 @@ class ImageStore:
         for task in pulls:
             task.cancel()
         await asyncio.gather(*pulls, return_exceptions=True)
+        await self._check.close()
 
     # Looking things up: no process, no waiting.
 
@@ -154,6 +157,13 @@ class ImageStore:
             pull.waiters -= 1
 
     async def _pull(self, name: ImageName, auth: AuthConfig | None, progress: int | None) -> str:
+        stored = self._metadata.snapshot().by_name.get(name.canonical)
+        if (
+            stored is not None
+            and self._view(stored) is not None
+            and await self._check.unchanged(name, self._metadata.digests(stored), auth)
+        ):
+            return f"sha256:{stored.id}"
         swept = False
         try:
             async with self._slots:

@@ -119,6 +119,8 @@ class Skopeo:
             # beside the images, not in the system's /var/lib/containers.
             "_CONTAINERS_ROOTLESS_UID": "1",
             "XDG_DATA_HOME": str(self._root / "podling-cache"),
+            # Whoever started Podling has no say in where images come from, the machine's configuration has.
+            "HOME": str(self._root / "podling-cache"),
         }
         async with self.writing() as lock:
             process = await asyncio.create_subprocess_exec(
