@@ -75,6 +75,10 @@ class Informer(Generic[T]):
     def __len__(self) -> int:
         return len(self._objects)
 
+    def forget_history(self) -> None:
+        """The next attempt lists anew, as when the server's history does not reach back far enough."""
+        self._resource_version = ""
+
     async def run(self) -> None:
         """Lists and watches until cancelled. Outlasts everything that the server does or does not do."""
         backoff = Backoff()
@@ -89,13 +93,10 @@ class Informer(Generic[T]):
             except ConnectionFailed:
                 pass  # The client logs it, once for all its users.
             except ApiError as error:
-                if error.code == 410:
-                    self._resource_version = ""
-                elif error.code == 504:
-                    # "Too large resource version": the server's data went back in time (restored from a copy).
-                    self._resource_version = ""
-                    self._complain(error)
-                else:
+                # 504, "Too large resource version": the server's data went back in time (restored from a copy).
+                if error.code in (410, 504):
+                    self.forget_history()
+                if error.code != 410:
                     self._complain(error)
             if loop.time() - started > _SHORT_WATCH:
                 backoff.reset()
