@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import select
 import socket
@@ -94,7 +95,7 @@ def _check_port(port: int, flag: str) -> None:
                     probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 probe.bind((address, port))
         except OSError as error:
-            if family != socket.AF_INET6 or error.errno == 98:
+            if family != socket.AF_INET6 or error.errno == errno.EADDRINUSE:
                 raise CommandError(f"port {port} is in use: choose another {flag}") from None
 
 
