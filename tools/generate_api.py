@@ -12,6 +12,8 @@ import importlib.resources
 import json
 import keyword
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -468,21 +470,24 @@ def import_order(name: str) -> tuple[bool, str]:
     return (name.islower(), name)
 
 
-def main() -> None:
+def generate(out: Path) -> None:
+    """Write every module below `out`, formatted."""
     definitions = load()
     seen: set[str] = set()
     for package in GROUPS:
         group = Group(package, definitions)
         for owner, definition in group.members.items():
             seen.update(f"{package}.{owner}.{name}" for name in definition.get("properties", {}))
-        directory = OUT / package
-        directory.mkdir(exist_ok=True)
+        directory = out / package
+        directory.mkdir(parents=True, exist_ok=True)
         (directory / "__init__.py").write_text("")
         (directory / "v1.py").write_text(group.render())
-    for table in (VALUES, POINTERS, STRING_POINTERS):
-        for name in sorted(table - seen):
-            print(f"stale entry in a table: {name}")
+    if stale := (VALUES | POINTERS | STRING_POINTERS) - seen:
+        raise SystemExit(f"a table names fields that do not exist: {', '.join(sorted(stale))}")
+    files = [str(out / package / "v1.py") for package in GROUPS]
+    config = Path(__file__).parent.parent / "pyproject.toml"
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", "--config", str(config), *files], check=True)
 
 
 if __name__ == "__main__":
-    main()
+    generate(OUT)
