@@ -1,0 +1,543 @@
+"""Containers: from the image's layers and a configuration to a process and its exit code.
+
+create makes the root file system and the OCI bundle; no process exists before start, which has conmon and the OCI
+runtime create and start the container. So whatever a user can get wrong (a command that does not exist, a mount that
+cannot be) fails in start, with the OCI runtime's message in the container's status, as with containerd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+
+from podling.runtime.native import oci, rootfs, spec, user
+from podling.runtime.native.host import Host
+from podling.runtime.native.monitor import Exit, ProcessWatch, conmon_of, reopen_log
+from podling.runtime.native.sandbox import Sandbox
+from podling.runtime.native.spec import SandboxFiles
+from podling.runtime.native.state import ContainerPhase, ContainerRecord, Process
+from podling.runtime.protocol import (
+    ContainerConfig,
+    ContainerState,
+    ContainerStats,
+    ContainerStatus,
+    CRIError,
+    EventType,
+    Image,
+    LinuxResources,
+    Mount,
+    NamespaceMode,
+)
+
+log = logging.getLogger(__name__)
+
+KILL_TIMEOUT = 30.0
+"""Seconds after SIGKILL in which a process must be gone; a longer wait means that it hangs in the kernel."""
+
+_STATES = {
+    ContainerPhase.CREATING: ContainerState.CREATED,
+    ContainerPhase.CREATED: ContainerState.CREATED,
+    ContainerPhase.STARTING: ContainerState.CREATED,
+    ContainerPhase.RUNNING: ContainerState.RUNNING,
+    ContainerPhase.EXITED: ContainerState.EXITED,
+}
+
+
+class Container:
+    def __init__(self, host: Host, sandbox: Sandbox, record: ContainerRecord) -> None:
+        self._host = host
+        self.sandbox = sandbox
+        self.record = record
+        self._lock = asyncio.Lock()
+        """Held while it is started or removed."""
+        self._exited = asyncio.Event()
+        self._early_exit: Exit | None = None
+        """The exit of a process that ended before start was done with it."""
+        self._finishing: asyncio.Task[None] | None = None
+        self._process: ProcessWatch | None = None
+        self._conmon: ProcessWatch | None = None
+        self.targets: dict[str, Container] = {}
+        """Other containers by ID, for a PID namespace of mode TARGET."""
+        if record.phase == ContainerPhase.EXITED:
+            self._exited.set()
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def bundle(self) -> Path:
+        return self._host.layout.bundles / self.id
+
+    @property
+    def running(self) -> bool:
+        return self.record.phase == ContainerPhase.RUNNING
+
+    @property
+    def own_pid_namespace(self) -> bool:
+        return self.record.config.security.namespaces.pid == NamespaceMode.CONTAINER
+
+    @property
+    def _directory(self) -> Path:
+        return self._host.records.container_dir(self.id)
+
+    async def _save(self) -> None:
+        await self._host.workers.run(self._host.records.write_container, self.record)
+
+    def _publish(self, kind: EventType) -> None:
+        self._host.events.publish(kind, self.id, self.sandbox.id, self.sandbox.pod_uid)
+
+    # create
+
+    async def create(self, image: Image) -> None:
+        """Mounts the root file system and writes the bundle. Raises CRIError; then nothing is left."""
+        record = self.record
+        record.image_id = image.id
+        record.image_name = next(iter(image.repo_tags), image.id)
+        record.image_ref = next(iter(image.repo_digests), image.id)
+        record.stop_signal = signal_name(record.config.stop_signal or image.config.stop_signal or "SIGTERM")
+        layers = await self._host.images.layers(image.id)
+        image_mounts = {
+            index: await self._image_layers(mount) for index, mount in enumerate(record.config.mounts) if mount.image
+        }
+        try:
+            await self._host.workers.run(self._prepare, image, layers, image_mounts)
+        except BaseException as error:
+            await self._host.workers.run(remove_traces, self._host, self.id)
+            if isinstance(error, OSError):
+                raise CRIError("CreateContainerError", f"cannot make the container: {error}") from error
+            raise
+        self._publish(EventType.CREATED)
+
+    async def _image_layers(self, mount: Mount) -> list[Path]:
+        image = await self._host.images.image_status(mount.image)
+        if image is None:
+            raise CRIError("CreateContainerError", f"image {mount.image} of a volume is not present")
+        return await self._host.images.layers(image.id)
+
+    def _prepare(self, image: Image, layers: list[Path], image_mounts: dict[int, list[Path]]) -> None:
+        record, config, bundle = self.record, self.record.config, self.bundle
+        self._host.records.write_container(record)
+        bundle.mkdir(mode=0o700)
+        root = bundle / "rootfs"
+        rootfs.mount(root, layers, self._directory / "upper", self._directory / "work")
+        mounts = list(config.mounts)
+        for index, image_layers in image_mounts.items():
+            target = bundle / "images" / str(index)
+            rootfs.mount_readonly(target, image_layers, bundle / "empty")
+            mounts[index] = msgspec.structs.replace(
+                mounts[index], host_path=str(_inside(target, mounts[index].image_sub_path)), readonly=True
+            )
+        who = user.resolve(root, image.config.user, config.security)
+        record.user = (who.uid, who.gid, who.groups)
+        directory = spec.working_directory(config, image.config)
+        if not any(_covers(mount.container_path, directory) for mount in mounts):
+            rootfs.make_directory(root, directory)
+        document = spec.build(
+            config,
+            image.config,
+            who,
+            self._files(),
+            rootfs=str(root),
+            cgroup=record.cgroup,
+            cgroup_mode=self._host.cgroups.mode,
+            mounts=mounts,
+        )
+        (bundle / "config.json").write_bytes(msgspec.json.encode(document))
+        if record.log_path:
+            os.makedirs(os.path.dirname(record.log_path), exist_ok=True)
+        record.phase = ContainerPhase.CREATED
+        self._host.records.write_container(record)
+
+    def _files(self) -> SandboxFiles:
+        files = self.sandbox.files()
+        option = self.record.config.security.namespaces
+        joined = dict(files.namespaces)
+        if option.pid == NamespaceMode.CONTAINER:
+            joined["pid"] = ""
+        elif option.pid == NamespaceMode.POD:
+            joined["pid"] = self.sandbox.pid_namespace
+        elif option.pid == NamespaceMode.TARGET:
+            target = self.targets.get(option.target_id)
+            if target is None or not target.running:
+                raise CRIError("CreateContainerError", f"target container {option.target_id} is not running")
+            joined["pid"] = f"/proc/{target.record.process.pid}/ns/pid"
+        return msgspec.structs.replace(files, namespaces=joined)
+
+    # start
+
+    async def start(self) -> None:
+        """Raises CRIError: with reason StartError, the container has exited with code 128 and that message."""
+        async with self._lock:
+            record = self.record
+            if record.phase != ContainerPhase.CREATED:
+                raise CRIError("InvalidState", f"container {self.id} is in state {record.phase}, not created")
+            if not self.sandbox.ready:
+                raise CRIError("InvalidState", f"sandbox {self.sandbox.id} is not ready")
+            record.phase = ContainerPhase.STARTING
+            record.started_at = time.time_ns()
+            await self._save()
+            runtime = self.sandbox.runtime
+            config = record.config
+            try:
+                record.process, record.conmon = await self._host.conmon(runtime).create(
+                    self.id,
+                    config.metadata.name,
+                    self.bundle,
+                    record.log_path,
+                    tty=config.tty,
+                    stdin=config.stdin,
+                    stdin_once=config.stdin_once,
+                )
+                self._watch()
+                await runtime.start(self.id)
+            except (CRIError, OSError) as error:
+                message = oci.create_error(oci.explain(error.message if isinstance(error, CRIError) else str(error)))
+                await self._start_failed(message)
+                raise CRIError("StartError", message) from error
+            record.started_at = time.time_ns()
+            record.phase = ContainerPhase.RUNNING
+            self._publish(EventType.STARTED)
+            if self._early_exit is not None:
+                record.started_at = min(record.started_at, self._early_exit.time)
+                self._finish(self._early_exit)
+            else:
+                await self._save()
+
+    async def _start_failed(self, message: str) -> None:
+        record = self.record
+        if self._conmon is not None:
+            self._conmon.signal(signal.SIGKILL)
+        await self.sandbox.runtime.delete(self.id)
+        record.phase = ContainerPhase.EXITED
+        record.exit_code, record.reason, record.message = 128, "StartError", message
+        record.finished_at = time.time_ns()
+        record.process = Process()
+        await self._save()
+        self._exited.set()
+        self._publish(EventType.STOPPED)
+
+    def _watch(self) -> None:
+        """Opens pidfds: to signal the very process, and to notice a conmon that died without an exit code."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process = ProcessWatch(self.record.process, lambda: None)
+        try:
+            self._conmon = ProcessWatch(self.record.conmon, self._conmon_ended)
+        except ProcessLookupError:
+            self._conmon_ended()
+
+    # exit
+
+    def on_exit(self, ended: Exit) -> None:
+        """The exit file is there."""
+        if self.record.phase == ContainerPhase.STARTING:
+            self._early_exit = ended
+        elif self.record.phase == ContainerPhase.RUNNING:
+            self._finish(ended)
+
+    def _conmon_ended(self) -> None:
+        if self.record.phase == ContainerPhase.EXITED or self._finishing is not None:
+            return
+        ended = self._host.exits.read(self.id)
+        if ended is not None:
+            self.on_exit(ended)
+        elif self.record.phase == ContainerPhase.RUNNING:
+            log.warning("container %s: conmon has died, its exit code is lost", self.id)
+            self._finish(None)
+
+    def _finish(self, ended: Exit | None) -> None:
+        if self._finishing is None:
+            self._finishing = self._host.tasks.start(self._end(ended), f"end of container {self.id}")
+
+    async def _end(self, ended: Exit | None) -> None:
+        record = self.record
+
+        def last_look() -> int:
+            if ended is None or not self.own_pid_namespace:
+                # The kernel ends what is left in a PID namespace of the container's own; here nobody would.
+                self._host.cgroups.kill(record.cgroup)
+            return self._host.cgroups.oom_kills(record.cgroup)
+
+        oom_kills = await self._host.workers.run(last_look)
+        if ended is None or ended.code < 0:
+            record.exit_code, record.reason = 137, "ContainerStatusUnknown"
+            record.message = "The container's monitor died, its exit status is not known"
+            record.finished_at = time.time_ns()
+        else:
+            record.exit_code, record.finished_at = ended.code, ended.time
+            record.reason = "Completed" if ended.code == 0 else "OOMKilled" if oom_kills else "Error"
+        record.phase = ContainerPhase.EXITED
+        self._exited.set()
+        self._publish(EventType.STOPPED)
+        await self._save()
+        await self.sandbox.runtime.delete(self.id)
+
+    # stop
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Returns when it has exited. Idempotent. Raises CRIError when even SIGKILL does not end it."""
+        if self.record.phase == ContainerPhase.STARTING:
+            async with self._lock:
+                pass
+        if not self.running:
+            return
+        if grace_seconds > 0:
+            self._signal(signal_number(self.record.stop_signal))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_seconds):
+                    await self._exited.wait()
+                    return
+        self._signal(signal.SIGKILL)
+        try:
+            async with asyncio.timeout(KILL_TIMEOUT):
+                if not self.own_pid_namespace:
+                    await self._host.workers.run(self._host.cgroups.kill, self.record.cgroup, KILL_TIMEOUT)
+                await self._exited.wait()
+        except TimeoutError:
+            raise CRIError("DeadlineExceeded", f"container {self.id} does not end after SIGKILL") from None
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            self._process.signal(number)
+
+    # remove
+
+    async def remove(self) -> None:
+        """Kills it if it runs; nothing of it remains but its log. Idempotent."""
+        await self.stop(0)
+        async with self._lock:
+            if self._finishing is not None:
+                await self._finishing
+            if self._conmon is not None:
+                try:
+                    async with asyncio.timeout(5):
+                        await self._conmon.ended()
+                except TimeoutError:
+                    self._conmon.signal(signal.SIGKILL)  # a descendant holds its pipes
+            self.close()
+            await self._host.workers.run(self._remove)
+        self._publish(EventType.DELETED)
+
+    def _remove(self) -> None:
+        self._host.cgroups.remove(self.record.cgroup)
+        remove_traces(self._host, self.id)
+
+    def close(self) -> None:
+        """Lets go of descriptors; the container goes on."""
+        for watch in (self._process, self._conmon):
+            if watch is not None:
+                watch.close()
+        self._process = self._conmon = None
+
+    # adoption after the agent has started anew
+
+    async def adopt(self) -> bool:
+        """Takes over what an earlier agent left. False: it was incomplete and is gone.
+
+        Programs that the earlier agent had started have ended by now.
+        """
+        record = self.record
+        same_boot = record.boot_id == self._host.boot_id
+        if record.phase == ContainerPhase.CREATING or (record.phase == ContainerPhase.CREATED and not same_boot):
+            await self._host.workers.run(self._remove)
+            return False
+        if not same_boot:
+            await self._lost_with_the_machine()
+        elif record.phase == ContainerPhase.STARTING:
+            await self._adopt_starting()
+        elif record.phase == ContainerPhase.RUNNING:
+            await self._adopt_running()
+        elif record.phase == ContainerPhase.EXITED and (self.sandbox.runtime.root / self.id).exists():
+            await self.sandbox.runtime.delete(self.id)
+        return True
+
+    async def _lost_with_the_machine(self) -> None:
+        record = self.record
+        record.boot_id = self._host.boot_id
+        if record.phase != ContainerPhase.EXITED:
+            ended = self._host.exits.read(self.id) or Exit(255, time.time_ns())
+            record.exit_code, record.finished_at, record.reason = ended.code, ended.time, "Unknown"
+            record.phase = ContainerPhase.EXITED
+            record.process = record.conmon = Process()
+            self._exited.set()
+        await self._host.workers.run(remove_bundle, self._host, self.id)
+        await self._save()
+
+    async def _adopt_starting(self) -> None:
+        """A start that was cut short: complete if the process has begun, else as if it had never been asked for."""
+        record = self.record
+        record.conmon = conmon_of(self.bundle)
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            record.process = Process.of(int((self.bundle / "pidfile").read_text()))
+        state = await self.sandbox.runtime.state(self.id)
+        if state in ("running", "stopped") and (record.conmon.alive() or self._host.exits.read(self.id)):
+            record.phase = ContainerPhase.RUNNING
+            await self._adopt_running()
+            return
+        if record.conmon.alive():
+            os.kill(record.conmon.pid, signal.SIGKILL)
+        await self.sandbox.runtime.delete(self.id)
+        await self._host.workers.run(self._host.cgroups.remove, record.cgroup)
+        (self._host.layout.exits / self.id).unlink(missing_ok=True)
+        record.phase, record.started_at = ContainerPhase.CREATED, 0
+        record.process = record.conmon = Process()
+        await self._save()
+
+    async def _adopt_running(self) -> None:
+        self._watch()  # of a conmon that has ended, it takes the exit file or gives up
+        ended = self._host.exits.read(self.id)
+        if ended is not None:
+            self._finish(ended)
+        if self._finishing is not None:
+            await self._finishing
+        else:
+            await self._save()
+
+    # other operations
+
+    async def update_resources(self, resources: LinuxResources) -> None:
+        """Raises CRIError when the kernel refuses a value."""
+        if self.record.phase != ContainerPhase.RUNNING:
+            raise CRIError("InvalidState", f"container {self.id} is not running")
+        try:
+            await self._host.workers.run(self._host.cgroups.apply, self.record.cgroup, resources)
+        except OSError as error:
+            raise CRIError("UpdateFailed", f"cannot change the resources of container {self.id}: {error}") from error
+        changed = {name: value for name, value in msgspec.structs.asdict(resources).items() if value not in (None, {})}
+        self.record.resources = msgspec.structs.replace(self.record.resources, **changed)
+        await self._save()
+
+    async def reopen_log(self) -> None:
+        if not self.running:
+            raise CRIError("InvalidState", f"container {self.id} is not running")
+        await self._host.workers.run(reopen_log, self.bundle, Path(self.record.log_path))
+
+    async def stats(self) -> ContainerStats:
+        def read() -> ContainerStats:
+            used = self._host.cgroups.stats(self.record.cgroup)
+            size, inodes = rootfs.usage(self._directory / "upper")
+            return ContainerStats(
+                id=self.id,
+                metadata=self.record.config.metadata,
+                timestamp=time.time_ns(),
+                cpu_usage_core_ns=used.cpu_usage_ns,
+                memory_working_set=used.memory_working_set,
+                memory_usage=used.memory_usage,
+                memory_rss=used.memory_rss,
+                writable_layer_bytes=size,
+                writable_layer_inodes=inodes,
+            )
+
+        try:
+            return await self._host.workers.run(read)
+        except FileNotFoundError as error:
+            raise CRIError("NotRunning", f"container {self.id} is not running") from error
+
+    def status(self) -> ContainerStatus:
+        r = self.record
+        return ContainerStatus(
+            id=r.id,
+            sandbox_id=r.sandbox_id,
+            metadata=r.config.metadata,
+            state=_STATES[r.phase],
+            created_at=r.created_at,
+            started_at=r.started_at if r.phase in (ContainerPhase.RUNNING, ContainerPhase.EXITED) else 0,
+            finished_at=r.finished_at,
+            exit_code=r.exit_code,
+            reason=r.reason,
+            message=r.message,
+            image=r.image_name,
+            image_ref=r.image_ref,
+            image_id=r.image_id,
+            labels=r.config.labels,
+            annotations=r.config.annotations,
+            log_path=r.log_path,
+            pid=r.process.pid if r.phase == ContainerPhase.RUNNING else 0,
+            stop_signal=r.stop_signal,
+            resources=r.resources,
+            user=r.user,
+        )
+
+
+def new_record(container_id: str, sandbox: Sandbox, config: ContainerConfig, boot_id: str) -> ContainerRecord:
+    parent = sandbox.record.config
+    log_path = os.path.join(parent.log_directory, config.log_path) if config.log_path else ""
+    return ContainerRecord(
+        id=container_id,
+        sandbox_id=sandbox.id,
+        config=config,
+        phase=ContainerPhase.CREATING,
+        created_at=time.time_ns(),
+        boot_id=boot_id,
+        cgroup=f"{parent.cgroup_parent.rstrip('/')}/{container_id}",
+        log_path=log_path,
+        resources=config.resources,
+    )
+
+
+def remove_traces(host: Host, container_id: str) -> None:
+    """Unmounts and deletes what is named after a container. Idempotent; blocking. The record goes last."""
+    remove_bundle(host, container_id)
+    host.records.remove_container(container_id)
+
+
+def remove_bundle(host: Host, container_id: str) -> None:
+    bundle = host.layout.bundles / container_id
+    rootfs.unmount(bundle / "rootfs")
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(bundle / "images"):
+            rootfs.unmount(bundle / "images" / name)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(bundle)
+    (host.layout.exits / container_id).unlink(missing_ok=True)
+
+
+def signal_number(name: str) -> int:
+    """Of "SIGTERM", "TERM", "15" or "SIGRTMIN+3". Raises CRIError."""
+    text = name.upper()
+    if text.isdecimal() and 0 < int(text) < signal.NSIG:
+        return int(text)
+    text = text if text.startswith("SIG") else "SIG" + text
+    base, sign, offset = text, 0, ""
+    if text.startswith("SIGRTM"):
+        base, plus, offset = text.partition("+")
+        sign = 1
+        if not plus:
+            base, plus, offset = text.partition("-")
+            sign = -1
+    try:
+        return int(signal.Signals[base]) + sign * int(offset or 0)
+    except (KeyError, ValueError):
+        raise CRIError("InvalidSignal", f"unknown signal {name}") from None
+
+
+def signal_name(name: str) -> str:
+    """The canonical name of a signal: "15" is SIGTERM. Raises CRIError."""
+    number = signal_number(name)
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+
+
+def _inside(root: Path, path: str) -> Path:
+    """A path of an image's content; the content cannot lead out of it."""
+    target = (root / path.lstrip("/")).resolve()
+    if not target.is_relative_to(root.resolve()):
+        raise CRIError("CreateContainerError", f"{path} leads out of the image")
+    if not target.exists():
+        raise CRIError("CreateContainerError", f"{path} does not exist in the image")
+    return target
+
+
+def _covers(mountpoint: str, path: str) -> bool:
+    mountpoint = os.path.normpath(mountpoint)
+    return path == mountpoint or path.startswith(mountpoint.rstrip("/") + "/")

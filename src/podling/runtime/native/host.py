@@ -1,0 +1,115 @@
+"""What sandboxes and containers share: paths, records, threads, programs, plugins, the stream of events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from podling.runtime.native.cgroup import Cgroups
+from podling.runtime.native.monitor import Conmon, ExitWatcher
+from podling.runtime.native.oci import OCIRuntime
+from podling.runtime.native.spawn import Workers
+from podling.runtime.native.state import Layout, Records
+from podling.runtime.protocol import ContainerEvent, EventType, ImageService, NetworkPlugin
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class LayeredImages(ImageService, Protocol):
+    """An image service whose images lie unpacked on this machine."""
+
+    async def layers(self, image_id: str) -> list[Path]:
+        """The directories to stack by overlayfs, topmost first."""
+
+
+class Events:
+    """Fans events out to every consumer."""
+
+    def __init__(self) -> None:
+        self._queues: set[asyncio.Queue[ContainerEvent]] = set()
+
+    def publish(self, kind: EventType, container_id: str, sandbox_id: str, pod_uid: str) -> None:
+        event = ContainerEvent(
+            container_id=container_id, sandbox_id=sandbox_id, pod_uid=pod_uid, type=kind, created_at=time.time_ns()
+        )
+        for queue in self._queues:
+            queue.put_nowait(event)
+
+    async def stream(self) -> AsyncIterator[ContainerEvent]:
+        queue: asyncio.Queue[ContainerEvent] = asyncio.Queue()
+        self._queues.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._queues.discard(queue)
+
+
+class Tasks:
+    """Work that must come to its end even if whoever asked for it stops waiting. Owned by the runtime."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    async def finish(self, work: Coroutine[Any, Any, T], name: str) -> T:
+        """Awaits `work`; a cancelled caller leaves, the work goes on."""
+        return await asyncio.shield(self.start(work, name))
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Callers of finish() get it too; a background task has nobody else to tell.
+            log.debug("%s failed", task.get_name(), exc_info=error)
+
+    async def join(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+class Host:
+    def __init__(
+        self,
+        *,
+        layout: Layout,
+        workers: Workers,
+        cgroups: Cgroups,
+        boot_id: str,
+        images: LayeredImages,
+        network: NetworkPlugin,
+        runtime: OCIRuntime,
+        handlers: dict[str, OCIRuntime],
+        conmon: str,
+        on_exit: Callable[[str, Any], None],
+    ) -> None:
+        self.layout = layout
+        self.records = Records(layout)
+        self.workers = workers
+        self.cgroups = cgroups
+        self.boot_id = boot_id
+        self.images = images
+        self.network = network
+        self.runtime = runtime
+        self.handlers = handlers
+        self.conmon_path = conmon
+        self.exits = ExitWatcher(layout.exits, on_exit)
+        self.events = Events()
+        self.tasks = Tasks()
+
+    def runtime_of(self, handler: str) -> OCIRuntime:
+        """The program of a RuntimeClass handler; "" is the default one. Raises KeyError."""
+        return self.handlers[handler] if handler else self.runtime
+
+    def conmon(self, runtime: OCIRuntime) -> Conmon:
+        return Conmon(self.conmon_path, runtime, self.layout.exits, self.workers)

@@ -1,0 +1,245 @@
+"""conmon, one per container: parent of its first process, writer of its log, keeper of its exit code.
+
+conmon belongs to no session of the agent's and outlives it. What it tells us:
+- on the sync pipe, whether the OCI runtime could create the container,
+- <run>/exits/<container>: the exit code, written when the container has ended (its time is the file's),
+- <bundle>/attach: a socket with the container's standard streams; <bundle>/ctl: log rotation, terminal size.
+Protocol: https://github.com/containers/conmon, src/conmon.c and src/ctrl.c.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from inotify_simple import INotify, flags
+from msgspec import Struct
+
+from podling.runtime.native import spawn
+from podling.runtime.native.oci import OCIRuntime
+from podling.runtime.native.state import Process
+from podling.runtime.protocol import CRIError
+
+log = logging.getLogger(__name__)
+
+_REOPEN_LOGS = 2
+_RESIZE = 1
+
+
+class Exit(Struct, frozen=True):
+    """`code` is 128 + signal number for a signal, negative when conmon could not tell; `time` in ns since the epoch."""
+
+    code: int
+    time: int
+
+
+class _SyncMessage(Struct):
+    data: int
+    message: str = ""
+
+
+class Conmon:
+    """Starts conmon processes."""
+
+    def __init__(self, path: str, runtime: OCIRuntime, exits: Path, workers: spawn.Workers) -> None:
+        self._path = path
+        self._runtime = runtime
+        self._exits = exits
+        self._workers = workers
+
+    def _arguments(
+        self, container_id: str, name: str, bundle: Path, log_path: str, *, tty: bool, stdin: bool, stdin_once: bool
+    ) -> list[str]:
+        argv = [self._path, "--api-version", "1", "-c", container_id, "-u", container_id, "-n", name]
+        argv += ["-r", self._runtime.path, "-b", str(bundle)]
+        argv += ["-p", str(bundle / "pidfile"), "-P", str(bundle / "conmon.pid")]
+        argv += ["-l", f"k8s-file:{log_path}" if log_path else "none", "--no-sync-log", "--log-level", "error"]
+        argv += ["--exit-dir", str(self._exits), "--persist-dir", str(bundle), "--full-attach"]
+        for argument in self._runtime.global_arguments:
+            argv += ["--runtime-arg", argument]
+        if tty:
+            argv.append("-t")
+        if stdin:
+            argv.append("-i")
+            if not stdin_once:
+                argv.append("--leave-stdin-open")
+        return argv
+
+    async def create(
+        self,
+        container_id: str,
+        name: str,
+        bundle: Path,
+        log_path: str,
+        *,
+        tty: bool = False,
+        stdin: bool = False,
+        stdin_once: bool = False,
+    ) -> tuple[Process, Process]:
+        """Starts conmon, which has the OCI runtime create the container; returns (first process, conmon).
+
+        Raises CRIError with the OCI runtime's own message; conmon is gone then.
+        """
+        argv = self._arguments(container_id, name, bundle, log_path, tty=tty, stdin=stdin, stdin_once=stdin_once)
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        errors = os.memfd_create("conmon", os.MFD_CLOEXEC)
+        try:
+            try:
+                env = {**spawn.ENVIRONMENT, "_OCI_SYNCPIPE": "3"}
+                pid = await self._workers.run(
+                    lambda: spawn.spawn(argv, fds={2: errors, 3: write_end}, cwd=bundle, env=env)
+                )
+            finally:
+                os.close(write_end)
+            answer = await _read_line(read_end)
+            await spawn.wait(pid)  # of the process that forked the daemon, or failed before
+            if not answer:
+                said = os.pread(errors, 65536, 0).decode(errors="replace").strip()
+                raise CRIError("StartError", said or "conmon ended without creating the container")
+        finally:
+            os.close(read_end)
+            os.close(errors)
+        message = msgspec.json.decode(answer, type=_SyncMessage)
+        if message.data <= 0:
+            raise CRIError("StartError", message.message)
+        return await self._workers.run(lambda: (Process.of(message.data), conmon_of(bundle)))
+
+
+def conmon_of(bundle: Path) -> Process:
+    """The conmon of a bundle by its PID file."""
+    try:
+        return Process.of(int((bundle / "conmon.pid").read_text()))
+    except (FileNotFoundError, ValueError):
+        return Process()
+
+
+async def _read_line(fd: int) -> bytes:
+    """One line, or b"" when the other end closes before."""
+    os.set_blocking(fd, False)
+    data = bytearray()
+    while b"\n" not in data:
+        await spawn.readable(fd)
+        try:
+            chunk = os.read(fd, 65536)
+        except BlockingIOError:
+            continue
+        if not chunk:
+            return b""
+        data += chunk
+    return bytes(data.partition(b"\n")[0])
+
+
+class ExitWatcher:
+    """Calls `on_exit(container_id, exit)` for each exit file that appears (inotify)."""
+
+    def __init__(self, directory: Path, on_exit: Callable[[str, Exit], None]) -> None:
+        self._directory = directory
+        self._on_exit = on_exit
+        self._inotify: INotify | None = None
+
+    def open(self) -> None:
+        self._inotify = INotify(nonblocking=True)
+        # conmon writes to another name and renames.
+        self._inotify.add_watch(str(self._directory), flags.MOVED_TO | flags.CLOSE_WRITE)
+        asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._read)
+
+    def close(self) -> None:
+        if self._inotify is not None:
+            asyncio.get_running_loop().remove_reader(self._inotify.fileno())
+            self._inotify.close()
+            self._inotify = None
+
+    def _read(self) -> None:
+        assert self._inotify is not None
+        for event in self._inotify.read(timeout=0):
+            if event.mask & flags.Q_OVERFLOW:
+                for name in os.listdir(self._directory):
+                    self._report(name)
+            elif event.name:
+                self._report(event.name)
+
+    def _report(self, name: str) -> None:
+        ended = self.read(name)
+        if ended is not None:
+            self._on_exit(name, ended)
+
+    def read(self, container_id: str) -> Exit | None:
+        """What the exit file says; None when there is none (yet)."""
+        path = self._directory / container_id
+        try:
+            with open(path) as file:
+                text = file.read().strip()
+                changed = os.fstat(file.fileno()).st_mtime_ns
+        except FileNotFoundError:
+            return None
+        try:
+            return Exit(int(text), changed)
+        except ValueError:
+            return None  # another program's, or a temporary file
+
+
+class ProcessWatch:
+    """Calls `on_end()` once when a process that is not our child has ended (pidfd)."""
+
+    def __init__(self, process: Process, on_end: Callable[[], None]) -> None:
+        """Raises ProcessLookupError when it has ended already, or is another by now."""
+        self._fd = os.pidfd_open(process.pid)
+        if not process.alive():
+            os.close(self._fd)
+            raise ProcessLookupError(errno.ESRCH, "the process has ended")
+        self._on_end = on_end
+        self._ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self._fd, self._end)
+
+    def _end(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._fd)
+        self._ended.set()
+        self._on_end()
+
+    async def ended(self) -> None:
+        await self._ended.wait()
+
+    def signal(self, number: int) -> None:
+        """Signals the very process, never another with a reused ID. No error when it has ended."""
+        if self._fd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._fd, number)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+
+def reopen_log(bundle: Path, log_path: Path, timeout: float = 5.0) -> None:
+    """Has conmon close its log file and open `log_path` anew. Blocking until the file is there. Raises CRIError."""
+    with INotify() as inotify:
+        inotify.add_watch(str(log_path.parent), flags.CREATE | flags.MOVED_TO)
+        _control(bundle, f"{_REOPEN_LOGS} 0 0\n")
+        while not log_path.exists():
+            if not inotify.read(timeout=int(timeout * 1000)):
+                raise CRIError("ReopenLogFailed", f"conmon did not open {log_path}")
+
+
+def resize(bundle: Path, width: int, height: int) -> None:
+    """Sets the size of a container's terminal, in characters. Raises CRIError."""
+    _control(bundle, f"{_RESIZE} {height} {width}\n")
+
+
+def _control(bundle: Path, line: str) -> None:
+    try:
+        fd = os.open(bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise CRIError("NotRunning", f"conmon cannot be reached: {error.strerror}") from error
+    try:
+        os.write(fd, line.encode())
+    finally:
+        os.close(fd)

@@ -1,0 +1,160 @@
+"""The OCI runtime program: crun, runc, or another with their command line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from podling.runtime.native import spawn
+from podling.runtime.protocol import CRIError
+
+log = logging.getLogger(__name__)
+
+CANDIDATES = ("crun", "runc")
+"""Tried in this order where none is named."""
+
+_SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class OCIRuntime:
+    """Runs `<path> --root <root> <command>`; `root` holds the program's own state."""
+
+    def __init__(self, path: str, root: Path, workers: spawn.Workers) -> None:
+        self.path = path
+        self.name = os.path.basename(path)
+        self.root = root
+        self._workers = workers
+
+    @property
+    def global_arguments(self) -> list[str]:
+        return ["--root", str(self.root)]
+
+    async def command(self, *arguments: str) -> spawn.Completed:
+        return await spawn.run(self._workers, [self.path, *self.global_arguments, *arguments])
+
+    async def start(self, container_id: str) -> None:
+        """Lets a created container's process begin. Raises CRIError with the program's own message."""
+        done = await self.command("start", container_id)
+        if done.exit_code != 0:
+            raise CRIError("StartError", explain(done.stderr))
+
+    async def delete(self, container_id: str) -> None:
+        """Kills what is left, removes control groups and the program's state. Idempotent."""
+        done = await self.command("delete", "--force", container_id)
+        if done.exit_code != 0 and (self.root / container_id).exists():
+            log.warning("%s delete %s: %s", self.name, container_id, explain(done.stderr))
+
+    async def state(self, container_id: str) -> str:
+        """creating, created, running, stopped, or "" for a container that it does not know."""
+        done = await self.command("state", container_id)
+        if done.exit_code != 0:
+            return ""
+        return str(msgspec.json.decode(done.stdout)["status"])
+
+    async def version(self) -> str:
+        done = await spawn.run(self._workers, [self.path, "--version"])
+        first = done.stdout.decode(errors="replace").partition("\n")[0]
+        return first.split()[-1] if first else ""
+
+    async def probe(self) -> str:
+        """Why this program cannot run containers on this machine; "" when it can.
+
+        Runs one whose executable is missing: when the program gets as far as telling that, all before works.
+        """
+        with tempfile.TemporaryDirectory(dir=self.root, prefix="probe-") as directory:
+            rootfs = Path(directory) / "rootfs"
+            for name in ("proc", "dev", "sys"):
+                (rootfs / name).mkdir(parents=True)
+            (Path(directory) / "config.json").write_bytes(msgspec.json.encode(_probe_spec()))
+            name = "run-" + os.path.basename(directory)
+            try:
+                done = await asyncio.wait_for(self.command("run", "--bundle", directory, name), 20)
+            except (OSError, TimeoutError) as error:
+                return str(error) or "does not answer"
+            message = explain(done.stderr)
+            return "" if re.search(r"not found|no such file", message, re.IGNORECASE) else message
+
+
+def _probe_spec() -> dict[str, Any]:
+    return {
+        "ociVersion": "1.0.2",
+        "process": {"args": ["/podling-probe"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
+        "root": {"path": "rootfs", "readonly": True},
+        "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+        "linux": {"cgroupsPath": f"/podling-probe-{os.getpid()}", "namespaces": [{"type": "mount"}, {"type": "pid"}]},
+    }
+
+
+def find(name: str) -> str:
+    """The absolute path of a program. Raises CRIError."""
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_SEARCH_PATH}")
+    if path is None:
+        raise CRIError("RuntimeNotFound", f"{name} is not installed")
+    return os.path.abspath(path)
+
+
+async def select(name: str, root: Path, workers: spawn.Workers) -> OCIRuntime:
+    """The program of that name or path; for "" the first candidate that works here. Raises CRIError."""
+    failures = []
+    for candidate in [name] if name else CANDIDATES:
+        try:
+            runtime = OCIRuntime(find(candidate), root, workers)
+        except CRIError as error:
+            failures.append(error.message)
+            continue
+        failure = await runtime.probe()
+        if not failure:
+            return runtime
+        failures.append(f"{candidate} does not work here: {failure}")
+        log.warning("%s", failures[-1])
+    raise CRIError("RuntimeNotReady", "; ".join(failures))
+
+
+def explain(stderr: bytes | str) -> str:
+    """The message of crun or runc without log decoration."""
+    text = stderr.decode(errors="replace") if isinstance(stderr, bytes) else stderr
+    messages = []
+    for line in text.strip().splitlines():
+        logged = re.search(r'\bmsg="((?:[^"\\]|\\.)*)"', line)
+        if logged and "level=" in line:  # runc
+            line = logged[1].replace('\\"', '"').replace("\\\\", "\\")
+            if "level=warning" in text and "level=error" in text and "level=warning" in line:
+                continue
+        line = re.sub(r"^\d{4}-\d\d-\d\dT[\d:.]+Z?:? (?:: )?", "", line)  # crun
+        if line and line not in messages:
+            messages.append(line)
+    return "\n".join(messages) or "the OCI runtime failed without a message"
+
+
+def create_error(message: str) -> str:
+    """What a user reads when a container could not be made, in the words known from containerd and runc."""
+    return (
+        "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
+        f"unable to start container process: {_missing(message)}"
+    )
+
+
+def exec_error(message: str) -> str:
+    """The same for a command that could not be executed in a container."""
+    return f"failed to exec in container: OCI runtime exec failed: exec failed: {_missing(message)}"
+
+
+def _missing(message: str) -> str:
+    """crun's words for a missing executable as those of runc, which people search for."""
+    missing = re.search(
+        r"executable file `([^`]*)` not found(?: in \$PATH)?|exec(?:vp)?:? `([^`]*)`: No such file", message
+    )
+    if missing is None:
+        return re.sub(r"^runc (?:create|exec) failed: unable to start container process: ", "", message)
+    name = missing[1] or missing[2]
+    if "/" in name:
+        return f'exec: "{name}": stat {name}: no such file or directory'
+    return f'exec: "{name}": executable file not found in $PATH'

@@ -1,0 +1,323 @@
+"""Pod sandboxes: namespaces, network, /dev/shm and the files that the containers of a Pod share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from podling.runtime.native import namespaces, oci
+from podling.runtime.native.host import Host
+from podling.runtime.native.monitor import ProcessWatch
+from podling.runtime.native.oci import OCIRuntime
+from podling.runtime.native.spec import SandboxFiles
+from podling.runtime.native.state import Process, SandboxPhase, SandboxRecord
+from podling.runtime.protocol import (
+    CRIError,
+    DNSConfig,
+    NamespaceMode,
+    SandboxConfig,
+    SandboxState,
+    SandboxStatus,
+)
+
+if TYPE_CHECKING:
+    from podling.runtime.native.container import Container
+
+log = logging.getLogger(__name__)
+
+
+class Sandbox:
+    def __init__(self, host: Host, record: SandboxRecord) -> None:
+        self._host = host
+        self.record = record
+        self.containers: dict[str, Container] = {}
+        self.lock = asyncio.Lock()
+        """Held while it is stopped or removed, and while a container is added."""
+        self._pause: ProcessWatch | None = None
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def pod_uid(self) -> str:
+        return self.record.config.metadata.uid
+
+    @property
+    def ready(self) -> bool:
+        return self.record.phase == SandboxPhase.READY
+
+    @property
+    def _namespace_dir(self) -> Path:
+        return self._host.layout.namespaces / self.id
+
+    @property
+    def _shm(self) -> Path:
+        return self._host.layout.shm / self.id
+
+    @property
+    def _directory(self) -> Path:
+        return self._host.records.sandbox_dir(self.id)
+
+    @property
+    def own_network(self) -> bool:
+        return self.record.config.namespaces.network != NamespaceMode.NODE
+
+    @property
+    def netns_path(self) -> str:
+        return str(self._namespace_dir / "net") if self.own_network else ""
+
+    @property
+    def hostname(self) -> str:
+        return self.record.config.hostname or socket.gethostname()
+
+    def _kinds(self) -> frozenset[str]:
+        kinds = set()
+        if self.own_network:
+            kinds.add("net")
+        if self.record.config.namespaces.ipc != NamespaceMode.NODE:
+            kinds.add("ipc")
+        if self.record.config.hostname:
+            kinds.add("uts")
+        return frozenset(kinds)
+
+    @property
+    def runtime(self) -> OCIRuntime:
+        return self._host.runtime_of(self.record.handler)
+
+    # life
+
+    async def create(self) -> None:
+        """Makes what the record describes. Raises CRIError; then nothing is left."""
+        try:
+            await self._host.workers.run(self._prepare)
+            if self.record.config.namespaces.pid == NamespaceMode.POD:
+                await self._start_pause()
+            if self.own_network:
+                self.record.ips = await self._host.network.setup(self.id, self.netns_path, self.record.config)
+            self.record.phase = SandboxPhase.READY
+            await self._host.workers.run(self._host.records.write_sandbox, self.record)
+        except BaseException:
+            await self.destroy()
+            raise
+
+    def _prepare(self) -> None:
+        config = self.record.config
+        self._host.records.write_sandbox(self.record)
+        namespaces.create(self._namespace_dir, self._kinds(), config.hostname, config.sysctls)
+        if config.namespaces.ipc != NamespaceMode.NODE:
+            namespaces.mount_shm(self._shm)
+        if config.hostname:
+            (self._directory / "hostname").write_text(config.hostname + "\n")
+        resolv_conf = _resolv_conf(config.dns)
+        if resolv_conf:
+            (self._directory / "resolv.conf").write_text(resolv_conf)
+
+    async def stop(self) -> None:
+        """Kills its containers and gives the network back. Idempotent."""
+        async with self.lock:
+            if self.record.phase == SandboxPhase.STOPPED:
+                return
+            async with asyncio.TaskGroup() as group:
+                for container in self.containers.values():
+                    group.create_task(container.stop(0))
+            await self._release()
+            self.record.phase = SandboxPhase.STOPPED
+            await self._host.workers.run(self._host.records.write_sandbox, self.record)
+
+    async def _release(self) -> None:
+        await self._stop_pause()
+        if self.own_network:
+            await self._host.network.teardown(self.id, self.netns_path, self.record.config)
+        await self._host.workers.run(namespaces.unpin, self._namespace_dir)
+
+    async def destroy(self) -> None:
+        """Removes everything but the containers, whatever is there of it; the record goes last. Idempotent."""
+        if self.record.phase != SandboxPhase.STOPPED:
+            await self._release()
+        await self._host.workers.run(remove_traces, self._host, self.id)
+
+    # the pause process, for a shared PID namespace
+
+    @property
+    def _pause_bundle(self) -> Path:
+        return self._host.layout.pause / self.id
+
+    @property
+    def _pause_cgroup(self) -> str:
+        return f"{self.record.config.cgroup_parent.rstrip('/')}/{self.id}"
+
+    async def _start_pause(self) -> None:
+        """A container of the OCI runtime's, so that the Pod's processes cannot reach the host through /proc/1/root."""
+        runtime = self.runtime
+        catatonit = oci.find("catatonit")
+        await self._host.workers.run(self._write_pause_bundle, catatonit)
+        pid_file = self._pause_bundle / "pidfile"
+        done = await runtime.command(
+            "create", "--bundle", str(self._pause_bundle), "--pid-file", str(pid_file), self.id
+        )
+        if done.exit_code != 0:
+            raise CRIError("NamespaceError", f"cannot start the Pod's pause process: {oci.explain(done.stderr)}")
+        await runtime.start(self.id)
+
+        def pin() -> Process:
+            pid = int(pid_file.read_text())
+            namespaces.pin(f"/proc/{pid}/ns/pid", self._namespace_dir / "pid")
+            return Process.of(pid)
+
+        self.record.pause = await self._host.workers.run(pin)
+        self._watch_pause()
+
+    def _write_pause_bundle(self, catatonit: str) -> None:
+        bundle = self._pause_bundle
+        (bundle / "rootfs").mkdir(parents=True)
+        joined = [
+            {"type": {"net": "network"}.get(kind, kind), "path": str(self._namespace_dir / kind)}
+            for kind in sorted(self._kinds())
+        ]
+        spec = {
+            "ociVersion": "1.0.2",
+            "process": {
+                "args": ["/catatonit", "-P"],
+                "cwd": "/",
+                "user": {"uid": 65535, "gid": 65535},
+                "noNewPrivileges": True,
+                "capabilities": {},
+            },
+            "root": {"path": "rootfs", "readonly": True},
+            "mounts": [
+                {
+                    "destination": "/proc",
+                    "type": "proc",
+                    "source": "proc",
+                    "options": ["nosuid", "noexec", "nodev", "ro"],
+                },
+                {"destination": "/catatonit", "type": "bind", "source": catatonit, "options": ["bind", "ro"]},
+            ],
+            "linux": {
+                "cgroupsPath": self._pause_cgroup,
+                "namespaces": [{"type": "mount"}, {"type": "pid"}, *joined],
+                "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+            },
+        }
+        (bundle / "config.json").write_bytes(msgspec.json.encode(spec))
+
+    def _watch_pause(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._pause = ProcessWatch(self.record.pause, self._pause_ended)
+            return
+        self._pause_ended()
+
+    def _pause_ended(self) -> None:
+        if self.record.phase == SandboxPhase.READY:
+            log.warning("sandbox %s: the pause process has ended", self.id)
+            self._host.tasks.start(self.stop(), f"stop sandbox {self.id}")
+
+    async def _stop_pause(self) -> None:
+        if self._pause is not None:
+            watch, self._pause = self._pause, None
+            watch.signal(signal.SIGKILL)
+            watch.close()
+        if self.record.config.namespaces.pid == NamespaceMode.POD:
+            await self.runtime.delete(self.id)
+            await self._host.workers.run(self._host.cgroups.remove, self._pause_cgroup)
+
+    # adoption after the agent has started anew
+
+    async def adopt(self) -> bool:
+        """Takes over what an earlier agent left. False: it was incomplete and is gone."""
+        if self.record.phase == SandboxPhase.CREATING:
+            await self.destroy()
+            return False
+        if self.record.boot_id != self._host.boot_id:
+            # Its namespaces went with the machine; the network plugin still holds its address.
+            self.record.boot_id = self._host.boot_id
+            if self.record.phase == SandboxPhase.READY:
+                await self._release()
+            await self._host.workers.run(namespaces.unmount_shm, self._shm)
+            self.record.phase = SandboxPhase.STOPPED
+            await self._host.workers.run(self._host.records.write_sandbox, self.record)
+        elif self.ready and self.record.config.namespaces.pid == NamespaceMode.POD:
+            self._watch_pause()
+        return True
+
+    def close(self) -> None:
+        if self._pause is not None:
+            self._pause.close()
+            self._pause = None
+
+    # what others see
+
+    def files(self) -> SandboxFiles:
+        """What a container joins and mounts; the PID namespace is the container's own matter."""
+        joined = {kind: str(self._namespace_dir / kind) for kind in self._kinds()}
+        if "net" in joined:
+            joined["network"] = joined.pop("net")
+        hostname, resolv_conf = self._directory / "hostname", self._directory / "resolv.conf"
+        return SandboxFiles(
+            namespaces=joined,
+            shm=str(self._shm) if "ipc" in joined else "/dev/shm",
+            hostname_file=str(hostname) if hostname.exists() else "",
+            resolv_conf=str(resolv_conf) if resolv_conf.exists() else "",
+            hostname=self.hostname,
+        )
+
+    @property
+    def pid_namespace(self) -> str:
+        return str(self._namespace_dir / "pid")
+
+    def status(self) -> SandboxStatus:
+        config = self.record.config
+        return SandboxStatus(
+            id=self.id,
+            metadata=config.metadata,
+            state=SandboxState.READY if self.ready else SandboxState.NOT_READY,
+            created_at=self.record.created_at,
+            ips=list(self.record.ips),
+            labels=config.labels,
+            annotations=config.annotations,
+            netns_path=self.netns_path,
+        )
+
+
+def new_record(sandbox_id: str, config: SandboxConfig, handler: str, boot_id: str) -> SandboxRecord:
+    return SandboxRecord(
+        id=sandbox_id,
+        config=config,
+        phase=SandboxPhase.CREATING,
+        created_at=time.time_ns(),
+        boot_id=boot_id,
+        handler=handler,
+    )
+
+
+def remove_traces(host: Host, sandbox_id: str) -> None:
+    """Unmounts and deletes what is named after a sandbox. Idempotent; blocking."""
+    namespaces.unpin(host.layout.namespaces / sandbox_id)
+    namespaces.unmount_shm(host.layout.shm / sandbox_id)
+    bundle = host.layout.pause / sandbox_id
+    if os.path.isdir(bundle):
+        shutil.rmtree(bundle)
+    host.records.remove_sandbox(sandbox_id)
+
+
+def _resolv_conf(dns: DNSConfig | None) -> str:
+    if dns is None:
+        return ""
+    lines = []
+    if dns.searches:
+        lines.append("search " + " ".join(dns.searches))
+    lines += [f"nameserver {server}" for server in dns.servers]
+    if dns.options:
+        lines.append("options " + " ".join(dns.options))
+    return "".join(line + "\n" for line in lines)

@@ -1,0 +1,104 @@
+"""The user and groups of a container's first process, looked up in the image's own /etc/passwd and /etc/group."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from podling.runtime.native import syscalls
+from podling.runtime.protocol import ContainerSecurity, CRIError
+
+_MAX_FILE = 1 << 20
+"""Bytes read of a passwd or group file: an image cannot make the agent read without end."""
+_MAX_ID = 2**31 - 1
+
+
+class User(Struct, frozen=True):
+    uid: int
+    gid: int
+    groups: list[int]
+    """Supplementary groups, the primary one among them, as other runtimes set them."""
+    home: str
+
+
+class _Account(Struct):
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+def resolve(root: Path, image_user: str, security: ContainerSecurity) -> User:
+    """The identity that `security` asks for, over the image's USER ("", "1000", "redis", "1000:1000", "redis:users").
+
+    Raises CRIError when a name is not known in the image.
+    """
+    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        accounts = list(_accounts(root_fd))
+        groups = list(_groups(root_fd))
+    finally:
+        os.close(root_fd)
+
+    user, _, group = image_user.partition(":")
+    if security.run_as_user is not None:
+        user, group = str(security.run_as_user), ""
+    elif security.run_as_username:
+        user, group = security.run_as_username, ""
+
+    account = next((a for a in accounts if a.name == user), None) if user else None
+    if account is None and (user.isdecimal() or not user):
+        uid = int(user or 0)
+        account = next((a for a in accounts if a.uid == uid), _Account("", uid, 0, "/"))
+    if account is None:
+        raise CRIError("CreateContainerError", f"unable to find user {user}: no matching entries in passwd file")
+
+    gid = account.gid
+    if security.run_as_group is not None:
+        gid = security.run_as_group
+    elif group:
+        gid = next((number for name, number, _ in groups if name == group), -1)
+        if gid < 0 and group.isdecimal():
+            gid = int(group)
+        if gid < 0:
+            raise CRIError("CreateContainerError", f"unable to find group {group}: no matching entries in group file")
+    if account.uid > _MAX_ID or gid > _MAX_ID:
+        raise CRIError("CreateContainerError", "uids and gids must be in range 0-2147483647")
+
+    additional = [gid]
+    if security.supplemental_groups_policy != "Strict" and account.name:
+        additional += [number for _, number, members in groups if account.name in members]
+    additional += security.supplemental_groups
+    return User(account.uid, gid, list(dict.fromkeys(additional)), account.home or "/")
+
+
+def _accounts(root_fd: int) -> Iterator[_Account]:
+    for fields in _rows(root_fd, "/etc/passwd", 7):
+        if fields[2].isdecimal() and fields[3].isdecimal():
+            yield _Account(fields[0], int(fields[2]), int(fields[3]), fields[5])
+
+
+def _groups(root_fd: int) -> Iterator[tuple[str, int, list[str]]]:
+    for fields in _rows(root_fd, "/etc/group", 4):
+        if fields[2].isdecimal():
+            yield fields[0], int(fields[2]), fields[3].split(",")
+
+
+def _rows(root_fd: int, path: str, length: int) -> Iterator[list[str]]:
+    try:
+        # O_NONBLOCK: the image may have a FIFO in this place.
+        fd = syscalls.open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return
+    with open(fd, encoding="utf-8", errors="surrogateescape") as file:
+        try:
+            text = file.read(_MAX_FILE)
+        except OSError:
+            return
+    for line in text.splitlines():
+        fields = line.strip().split(":")
+        if len(fields) >= length and not line.startswith("#"):
+            yield fields
