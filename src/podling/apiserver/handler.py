@@ -153,7 +153,7 @@ def _handler(resource: Resource, info: RequestInfo) -> Handler:
         handler = special.get(info.verb)
     else:
         handler = _VERBS.get(info.verb) if info.verb in resource.verbs else None
-        if bool(info.name) is not (info.verb in _NAMED_VERBS):
+        if info.verb != "watch" and bool(info.name) is not (info.verb in _NAMED_VERBS):
             handler = None
         if resource.namespaced and not info.namespace and info.verb not in ("list", "watch"):
             # /api/v1/pods has only GET: objects are written in their namespace. Upstream lets create tell so.

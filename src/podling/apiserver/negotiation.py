@@ -74,7 +74,7 @@ def to_json(body: bytes, media_type: str) -> bytes:
     if media_type != YAML:
         return body
     try:
-        return msgspec.json.encode(yaml.load(body, Loader=_Loader))
+        return msgspec.json.encode(_with_text_keys(yaml.load(body, Loader=_Loader)))
     except (yaml.YAMLError, TypeError, ValueError) as error:
         raise status.bad_request(f"error converting YAML to JSON: {error}") from error
 
@@ -97,6 +97,21 @@ def _by_quality(header: str) -> list[tuple[str, dict[str, str]]]:
             clauses.append((quality, name.lower(), parameters))
     clauses.sort(key=lambda clause: -clause[0])
     return [(name, parameters) for _, name, parameters in clauses]
+
+
+def _with_text_keys(value: Any) -> Any:
+    """Keys that YAML reads as numbers or booleans ("on", 8080) as JSON's text."""
+    if isinstance(value, dict):
+        return {_key(key): _with_text_keys(item) for key, item in value.items()}
+    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
+
+
+def _key(key: object) -> str:
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, (str, int, float)):
+        return str(key)
+    raise ValueError(f"unsupported map key of type: {type(key).__name__}, key: {key!r}")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

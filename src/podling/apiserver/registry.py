@@ -165,9 +165,9 @@ class Registry(Generic[T]):
             if preconditions is not None:
                 preconditions(old)
             unconditional = self._check_version(new, entry, name)
+            new.metadata.resource_version = str(entry.revision)
             undo = await self._prepare_update(new, old, subresource, caller)
             try:
-                new.metadata.resource_version = str(entry.revision)
                 same = codec.encode(new) == entry.value
                 gone = goes_with_update(self.strategy, new)
                 if caller.dry_run or (same and not gone):
