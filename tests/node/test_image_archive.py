@@ -273,3 +273,52 @@ def test_file_name_that_skopeo_cannot_take_is_refused(tmp_path: Path) -> None:
             await ImageStore(tmp_path / "a+b", tmp_path / "run").open()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("part", ["config", "layer"])
+def test_image_that_lacks_a_part_is_removed_when_the_store_opens(
+    tmp_path: Path, nginx: Path, image_cache: Path, part: str
+) -> None:
+    """As after a crash, or a power failure, while the image was written."""
+    busybox = images.build("busybox", image_cache).layout
+
+    async def make() -> str:
+        async with store(tmp_path) as images_store:
+            await images_store.load(nginx, "nginx")
+            return (await images_store.load(busybox, "busybox"))[0]
+
+    async def reopen(base: str) -> None:
+        async with store(tmp_path) as images_store:
+            assert [i.id for i in await images_store.list_images()] == [base]
+            assert len(list((tmp_path / "images/storage/overlay").glob("?" * 64))) == 1
+            (image_id,) = await images_store.load(nginx, "nginx")
+            assert len(await images_store.layers(image_id)) == 2
+
+    base = asyncio.run(make())
+    storage = tmp_path / "images/storage"
+    if part == "config":
+        (broken,) = (d for d in (storage / "overlay-images").iterdir() if d.is_dir() and d.name not in base)
+        for file in broken.glob("=c2hhMjU2*"):
+            file.unlink()
+    else:
+        layers = json.loads((storage / "overlay-layers/layers.json").read_text())
+        (storage / "overlay-layers/layers.json").write_text(json.dumps([x for x in layers if not x.get("parent")]))
+        for layer in layers:
+            if layer.get("parent"):
+                shutil.rmtree(storage / "overlay" / layer["id"])
+    asyncio.run(reopen(base))
+
+
+def test_malformed_configuration_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
+    layer = Layer()
+    layer.file("x", "x")
+    LayoutWriter(tmp_path / "layout").write(ImageSpec([layer], {"Cmd": "not a list"}))
+
+    async def run() -> None:
+        async with store(tmp_path) as images_store:
+            with pytest.raises(CRIError):
+                await images_store.load(tmp_path / "layout", "bad:1")
+            assert await images_store.list_images() == []
+            assert (await images_store.image_fs_info()).inodes_used == 0
+
+    asyncio.run(run())

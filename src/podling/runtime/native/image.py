@@ -12,8 +12,9 @@ from pathlib import Path
 from podling.runtime import image_name
 from podling.runtime.image_name import ImageName
 from podling.runtime.native import image_archive, image_auth, image_errors, image_sweep
+from podling.runtime.native.image_archive import ArchivedImage
 from podling.runtime.native.image_check import RegistryCheck
-from podling.runtime.native.image_metadata import Metadata, StoredImage
+from podling.runtime.native.image_metadata import Metadata
 from podling.runtime.native.image_skopeo import Skopeo, SkopeoError, SkopeoStalled
 from podling.runtime.protocol import (
     AuthConfig,
@@ -85,13 +86,13 @@ class ImageStore:
     # Looking things up: no process, no waiting.
 
     async def list_images(self) -> Sequence[Image]:
-        views = (self._view(stored) for stored in self._metadata.snapshot().images.values())
+        views = (self._metadata.view(stored) for stored in self._metadata.snapshot().images.values())
         return [image for image in views if image is not None]
 
     async def image_status(self, image: str) -> Image | None:
         """By name, digest reference, ID, or unambiguous start of an ID of at least 7 digits."""
         stored = self._metadata.find(image)
-        return self._view(stored) if stored is not None else None
+        return self._metadata.view(stored) if stored is not None else None
 
     async def layers(self, image_id: str) -> list[Path]:
         """The image's directories for overlayfs, topmost first. Raises NotFound."""
@@ -106,13 +107,6 @@ class ImageStore:
             return self._metadata.config(image_id)
         except (KeyError, OSError, ValueError):
             raise NotFound(f'image "{image_id}": not found') from None
-
-    def _view(self, stored: StoredImage) -> Image | None:
-        """None for an image that is being written, or was when its writer died."""
-        try:
-            return self._metadata.image(stored)
-        except (KeyError, OSError, ValueError):
-            return None
 
     # Changing the storage.
 
@@ -160,7 +154,7 @@ class ImageStore:
         stored = self._metadata.snapshot().by_name.get(name.canonical)
         if (
             stored is not None
-            and self._view(stored) is not None
+            and self._metadata.view(stored) is not None
             and await self._check.unchanged(name, self._metadata.digests(stored), auth)
         ):
             return f"sha256:{stored.id}"
@@ -176,12 +170,15 @@ class ImageStore:
                         arguments.append("--src-tls-verify=false")
                     await self._fetch(name, arguments, auth is not None, progress)
             stored = self._metadata.find(name.canonical)
-            if stored is None or self._view(stored) is None:
-                raise ImagePullError(
-                    "ErrImagePull", f'failed to pull and unpack image "{name.canonical}": removed while it was pulled'
-                )
-            swept = True
-            return f"sha256:{stored.id}"
+            cause = "removed while it was pulled"
+            try:
+                if stored is not None:
+                    image = self._metadata.image(stored)
+                    swept = True
+                    return image.id
+            except (KeyError, OSError, ValueError) as e:
+                cause = f"malformed image: {e}"
+            raise ImagePullError("ErrImagePull", f'failed to pull and unpack image "{name.canonical}": {cause}')
         finally:
             if not swept:
                 await self._sweep()
@@ -228,22 +225,25 @@ class ImageStore:
         archived = await asyncio.to_thread(image_archive.contents, path)
         if name and len(archived) != 1:
             raise image_archive.ArchiveError(f"{path} holds {len(archived)} images; a name fits only one")
-        loaded = []
-        for image in archived:
-            names = [image_name.parse(name).canonical] if name else image.names
-            if not names:
-                raise image_archive.ArchiveError(f"{path} does not say its image's name; give one")
-            for target in names:
-                try:
-                    await self._skopeo.run("copy", image.source, self._skopeo.storage(target), progress=progress)
-                except SkopeoError as e:
-                    await self._sweep()
-                    raise CRIError("ImageLoadFailed", f"failed to load {target} from {path}: {e}") from None
-            stored = self._metadata.find(names[0])
-            if stored is None:
-                raise CRIError("ImageLoadFailed", f"failed to load {names[0]} from {path}: removed meanwhile")
-            loaded.append(f"sha256:{stored.id}")
-        return loaded
+        try:
+            return [await self._load(path, image, name, progress) for image in archived]
+        except BaseException:
+            await self._sweep()
+            raise
+
+    async def _load(self, path: Path, image: ArchivedImage, name: str, progress: int | None) -> str:
+        names = [image_name.parse(name).canonical] if name else image.names
+        if not names:
+            raise image_archive.ArchiveError(f"{path} does not say its image's name; give one")
+        for target in names:
+            try:
+                await self._skopeo.run("copy", image.source, self._skopeo.storage(target), progress=progress)
+            except SkopeoError as e:
+                raise CRIError("ImageLoadFailed", f"failed to load {target} from {path}: {e}") from None
+        stored = self._metadata.find(names[0])
+        if stored is None or self._metadata.view(stored) is None:
+            raise CRIError("ImageLoadFailed", f"failed to load {names[0]} from {path}: malformed image")
+        return f"sha256:{stored.id}"
 
     async def save(
         self, image: str, path: Path, archive_format: str = "docker-archive", *, progress: int | None = None

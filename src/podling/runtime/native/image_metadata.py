@@ -199,7 +199,7 @@ class Metadata:
         return [self._layer_directory(layer_id) for layer_id in snapshot.layer_ids(image)]
 
     def image(self, stored: StoredImage) -> Image:
-        """As CRI shows it."""
+        """As CRI shows it. Raises KeyError, OSError, ValueError when a part of the image is missing or malformed."""
         view = self._views.get(stored.id)
         if view is None:
             snapshot = self.snapshot()
@@ -220,6 +220,17 @@ class Metadata:
             )
             self._views[stored.id] = view
         return view
+
+    def view(self, stored: StoredImage) -> Image | None:
+        """The same, but None for an image that lacks a part: it is being written, or its writer died, or it is malformed."""
+        try:
+            return self.image(stored)
+        except (KeyError, OSError, ValueError):
+            return None
+
+    def broken(self) -> set[str]:
+        """IDs of images that lack a part."""
+        return {stored.id for stored in self.snapshot().images.values() if self.view(stored) is None}
 
     def _layer_directory(self, layer_id: str) -> Path:
         if layer_id not in self._links:

@@ -1,4 +1,4 @@
-"""Removes what interrupted pulls leave behind: finished layers that belong to no image, and temporary files.
+"""Removes what interrupted pulls leave behind: images without all their parts, layers of no image, temporary files.
 
 skopeo has no command for it. While a pull is retried such layers save fetching them again, so they are swept only when
 nobody writes to the storage (Skopeo.sole_writer), and under the storage's own locks, for the sake of other tools.
@@ -18,22 +18,28 @@ from podling.runtime.native.image_metadata import Metadata
 from podling.runtime.native.image_skopeo import Skopeo
 
 
-def sweep(skopeo: Skopeo, metadata: Metadata) -> int:
-    """Returns how many layers were removed. Does nothing while somebody writes. Blocks."""
+def sweep(skopeo: Skopeo, metadata: Metadata) -> None:
+    """Does nothing while somebody writes. Blocks."""
     with skopeo.sole_writer() as alone:
         if not alone:
-            return 0
+            return
         for leftover in skopeo.tmp.iterdir():
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        if not metadata.snapshot().orphans():
-            return 0
-        with _locked(metadata.root / "overlay-layers" / "layers.lock"):
-            # Again: another tool may have made an image of them before it gave up its lock.
-            orphans = metadata.snapshot().orphans()
-            _forget(metadata.root, orphans)
-            for layer in orphans:
-                _delete(metadata.root, layer)
-        return len(orphans)
+        images = metadata.root / "overlay-images"
+        if metadata.broken():
+            with _locked(images / "images.lock"):
+                # Again: another tool may have written before it gave up its lock.
+                broken = metadata.broken()
+                _forget(images / "images.json", broken)
+                for image in broken:
+                    shutil.rmtree(images / image, ignore_errors=True)
+        layers = metadata.root / "overlay-layers"
+        if metadata.snapshot().orphans():
+            with _locked(layers / "layers.lock"):
+                orphans = metadata.snapshot().orphans()
+                _forget(layers / "layers.json", orphans)
+                for layer in orphans:
+                    _delete_layer(metadata.root, layer)
 
 
 @contextlib.contextmanager
@@ -51,11 +57,10 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _forget(root: Path, layers: set[str]) -> None:
-    """Takes the layers out of layers.json. Fields that we do not know stay as they are."""
-    path = root / "overlay-layers" / "layers.json"
-    entries = [entry for entry in json.loads(path.read_bytes()) if entry["id"] not in layers]
-    new = path.with_name(".podling-layers.json")
+def _forget(path: Path, ids: set[str]) -> None:
+    """Takes the entries out of images.json or layers.json. Fields that we do not know stay as they are."""
+    entries = [entry for entry in json.loads(path.read_bytes()) if entry["id"] not in ids]
+    new = path.with_name(f".podling-{path.name}")
     with open(new, "w", opener=lambda p, flags: os.open(p, flags, 0o600)) as f:
         json.dump(entries, f, separators=(",", ":"))
         f.flush()
@@ -63,7 +68,7 @@ def _forget(root: Path, layers: set[str]) -> None:
     new.replace(path)
 
 
-def _delete(root: Path, layer: str) -> None:
+def _delete_layer(root: Path, layer: str) -> None:
     directory = root / "overlay" / layer
     with contextlib.suppress(FileNotFoundError):
         (root / "overlay" / "l" / (directory / "link").read_text().strip()).unlink()
