@@ -14,7 +14,7 @@ from podling.api.scheduling.v1 import PriorityClass
 from podling.api.scheme import Resource
 from podling.apiserver.cluster_ip import ClusterIPs
 from podling.apiserver.node_port import NodePorts
-from podling.apiserver.strategies.generic import Counted, CreatedOnUpdate, Returned
+from podling.apiserver.strategies.generic import Counted, CreatedOnUpdate, CreatedWithStatus, Returned
 from podling.apiserver.strategies.namespace import NamespaceStrategy
 from podling.apiserver.strategies.pod import PodStrategy
 from podling.apiserver.strategies.secret import SecretStrategy
@@ -31,7 +31,7 @@ _BY_TYPE: dict[type[Any], type[Strategy[Any]]] = {
     Job: Counted,
     Lease: CreatedOnUpdate,
     Namespace: NamespaceStrategy,
-    Node: Strategy,
+    Node: CreatedWithStatus,
     Pod: PodStrategy,
     PodDisruptionBudget: Counted,
     PriorityClass: Counted,
