@@ -80,6 +80,9 @@ def _patch(status: PodStatus) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.json.decode(codec.encode(status))
     for name in _CLEARED:
         fields.setdefault(name, None)
+    for condition in fields.get("conditions", ()):
+        condition.setdefault("reason", None)
+        condition.setdefault("message", None)
     if ips := fields.get("podIPs"):
         fields["podIPs"] = [*ips, {"$patch": "replace"}]
     if ips := fields.get("hostIPs"):
