@@ -27,8 +27,6 @@ class Check:
 
 
 _TOOLS = {
-    "crun": "crun",
-    "runc": "runc",
     "conmon": "conmon",
     "skopeo": "skopeo",
     "catatonit": "catatonit",
@@ -39,14 +37,15 @@ _NAMESPACES = {"net": "NET_NS", "ipc": "IPC_NS", "uts": "UTS_NS", "pid": "PID_NS
 
 def tools(oci_runtime: str) -> Iterator[Check]:
     """The programs that Podling calls."""
-    other = {"crun": "runc", "runc": "crun"}.get(oci_runtime, "")
     for program, package in _TOOLS.items():
         path = which(program)
-        problem = "" if path else "is not installed"
-        yield Check(program, problem, f"apt-get install -y {package}", path, required=program != other)
-    if oci_runtime not in _TOOLS:
+        yield Check(program, "" if path else "is not installed", f"apt-get install -y {package}", path)
+    if oci_runtime:
         path = which(oci_runtime)
-        yield Check(oci_runtime, "" if path else "no such program", "podling up --oci-runtime crun", path)
+        yield Check(oci_runtime, "" if path else "is not installed", f"apt-get install -y {oci_runtime}", path)
+    else:
+        path = which("crun") or which("runc")
+        yield Check("crun or runc", "" if path else "is not installed", "apt-get install -y crun runc", path)
     policies = ("/etc/containers/policy.json", os.path.expanduser("~/.config/containers/policy.json"))
     policy = next((path for path in policies if os.path.exists(path)), "")
     problem = "" if policy else "is missing, so skopeo refuses every image"

@@ -32,7 +32,8 @@ class Settings:
     pod_cidr: str = "10.244.0.0/24"
     service_cidr: str = "10.96.0.0/16"
     registries_conf: str = ""
-    oci_runtime: str = "crun"
+    oci_runtime: str = ""
+    """Empty: crun, or runc where crun does not work."""
 
     @property
     def api_socket(self) -> Path:
@@ -87,7 +88,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--pod-cidr", type=_cidr, metavar="CIDR", help=f"addresses of Pods ({default.pod_cidr})")
     add("--service-cidr", type=_cidr, metavar="CIDR", help=f"addresses of Services ({default.service_cidr})")
     add("--registries-conf", metavar="FILE", help="containers-registries.conf(5) for pulls (the machine's)")
-    add("--oci-runtime", metavar="crun|runc|PATH", help=f"what runs the containers ({default.oci_runtime})")
+    add(
+        "--oci-runtime",
+        metavar="crun|runc|PATH",
+        help="what runs the containers (crun, or runc where crun does not work)",
+    )
 
 
 def load(data_dir: Path) -> Settings | None:
