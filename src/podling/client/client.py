@@ -15,7 +15,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from enum import StrEnum
 from functools import cache
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
@@ -115,7 +115,7 @@ class Client:
         self._away = False
         self._back = asyncio.Event()
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
