@@ -8,8 +8,8 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -31,15 +31,6 @@ async def store(directory: Path) -> AsyncIterator[ImageStore]:
         yield images_store
     finally:
         await images_store.close()
-
-
-@contextmanager
-def mounted(lower: str, target: Path) -> Iterator[None]:
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={lower}", target], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", target], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -217,25 +208,6 @@ def test_removing_by_id_removes_all_names(tmp_path: Path, nginx: Path) -> None:
             assert set(image.repo_tags) == {"docker.io/library/nginx:latest", "quay.io/other:1"}
             await images_store.remove_image(image_id[:20])
             assert await images_store.list_images() == []
-
-    asyncio.run(run())
-
-
-def test_mounted_image_is_known_to_be_in_use(tmp_path: Path, image_cache: Path, nginx: Path) -> None:
-    busybox = images.build("busybox", image_cache).layout
-
-    async def run() -> None:
-        async with store(tmp_path) as images_store:
-            (base,) = await images_store.load(busybox, "busybox")
-            (image_id,) = await images_store.load(nginx, "nginx")
-            lower = ":".join(map(str, await images_store.layers(image_id)))
-            target = tmp_path / "rootfs"
-            target.mkdir()
-            assert not images_store.in_use(image_id)
-            with mounted(lower, target):
-                assert images_store.in_use(image_id)
-                assert not images_store.in_use(base), "nginx keeps the layer that they share"
-            assert not images_store.in_use(image_id)
 
     asyncio.run(run())
 

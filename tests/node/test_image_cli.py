@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from tools.registry import Registry
 
+from podling.runtime.native.state import ContainerPhase, ContainerRecord, Layout, Records
+from podling.runtime.protocol import ContainerConfig, ContainerMetadata, Mount
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -62,6 +65,37 @@ def test_images_are_pulled_listed_saved_removed_and_loaded(
     assert podling("list", "-q").stdout == ""
     assert podling("load", archive).stdout == f"{ids[0]} docker.io/library/nginx:1.25\n"
     assert podling("list", "-q").stdout == f"{ids[0]}\n"
+
+
+def test_image_of_a_container_is_not_removed(podling: Podling, registry: Registry) -> None:
+    pulled = podling("pull", "--registries-conf", registry.registries_conf, "nginx", "busybox")
+    nginx, busybox = pulled.stdout.split()
+    records = Records(Layout(podling.data_dir, podling.data_dir / "run"))
+    records.write_container(
+        ContainerRecord(
+            id="c" * 64,
+            sandbox_id="s" * 64,
+            config=ContainerConfig(
+                metadata=ContainerMetadata(name="web"),
+                image=nginx,
+                mounts=[Mount(container_path="/x", host_path="", image=busybox)],
+            ),
+            phase=ContainerPhase.EXITED,
+            created_at=0,
+            boot_id="",
+            cgroup="",
+            log_path="",
+            image_id=nginx,
+        )
+    )
+    refused = podling("remove", "nginx", busybox)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines() == [
+        'podling image: image "nginx" is in use by container web (cccccccccccc)',
+        f'podling image: image "{busybox}" is in use by container web (cccccccccccc)',
+    ]
+    records.remove_container("c" * 64)
+    assert podling("remove", "nginx", busybox).returncode == 0
 
 
 def test_failure_of_one_image_is_one_line_and_exit_code_1_while_others_are_pulled(

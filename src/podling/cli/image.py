@@ -165,13 +165,14 @@ async def _list(store: ImageStore, args: argparse.Namespace) -> int:
 async def _remove(store: ImageStore, args: argparse.Namespace) -> int:
     from podling.runtime.protocol import CRIError
 
+    used = await asyncio.to_thread(_used, args)
     code = 0
     for name in args.images:
         image = await store.image_status(name)
         if image is None:
             code = _failed(f'image "{name}": not found')
-        elif store.in_use(image.id):
-            code = _failed(f'image "{name}" is in use by a container')
+        elif image.id in used:
+            code = _failed(f'image "{name}" is in use by container {used[image.id]}')
         else:
             try:
                 await store.remove_image(image.id)
@@ -179,3 +180,19 @@ async def _remove(store: ImageStore, args: argparse.Namespace) -> int:
             except CRIError as e:
                 code = _failed(e.message)
     return code
+
+
+def _used(args: argparse.Namespace) -> dict[str, str]:
+    """The images that containers of the cluster stand on, by ID, each with one of those containers."""
+    from podling.runtime.native.state import Layout, Records
+
+    cluster = settings.wanted(args, settings.load(args.data_dir))
+    layout = Layout(cluster.data_dir, cluster.run_dir)
+    if not layout.containers.is_dir():
+        return {}
+    used: dict[str, str] = {}
+    for container_id, record in Records(layout).load_containers():
+        if record is not None:
+            images = (record.image_id or record.config.image, *(m.image for m in record.config.mounts))
+            used |= dict.fromkeys(filter(None, images), f"{record.config.metadata.name} ({container_id[:12]})")
+    return used

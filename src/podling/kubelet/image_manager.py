@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from podling.api.core.v1 import Container, Pod
 from podling.kubelet.image_credentials import Keyring
+from podling.runtime import image_name
 from podling.runtime.protocol import CRIError, Image, ImageService
 
 _BACKOFF_FIRST = 10.0
@@ -46,11 +47,22 @@ class ImageManager:
         self._failures: dict[tuple[str, str], _Failure] = {}
 
     async def present(self, pod: Pod, container: Container, report: Report) -> Image | None:
-        """The image if nothing has to be pulled; None if it has to. Raises ImageError (ErrImageNeverPull)."""
+        """The image if nothing has to be pulled; None if it has to.
+
+        Raises ImageError (InvalidImageName, ImageInspectError, ErrImageNeverPull).
+        """
         image = container.image
+        try:
+            image_name.parse(image)
+            found = None if container.image_pull_policy == "Always" else await self._images.image_status(image)
+        except image_name.InvalidImageName as error:
+            text = f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": {error.message}'
+            raise _uninspected(report, "InvalidImageName", text) from error
+        except CRIError as error:
+            text = f'Failed to inspect image "{image}": {error.message}'
+            raise _uninspected(report, "ImageInspectError", text) from error
         if container.image_pull_policy == "Always":
             return None
-        found = await self._status(container, report)
         if found is not None:
             text = f'Container image "{image}" already present on machine and can be accessed by the pod'
             report("Normal", "Pulled", text)
@@ -110,19 +122,16 @@ class ImageManager:
                 return found
         raise error or CRIError("ErrImagePull", f'image "{image}" vanished after its pull')
 
-    async def _status(self, container: Container, report: Report) -> Image | None:
-        try:
-            return await self._images.image_status(container.image)
-        except CRIError as error:
-            text = f'Failed to apply default image tag "{container.image}": {error.message}'
-            report("Warning", "InspectFailed", text)
-            report("Warning", "Failed", "Error: InvalidImageName")
-            raise ImageError("InvalidImageName", text, _BACKOFF_MAX) from error
-
     def forget(self, pod_uid: str) -> None:
         """The Pod is gone."""
         for key in [key for key in self._failures if key[0] == pod_uid]:
             del self._failures[key]
+
+
+def _uninspected(report: Report, reason: str, text: str) -> ImageError:
+    report("Warning", "InspectFailed", text)
+    report("Warning", "Failed", f"Error: {reason}")
+    return ImageError(reason, text, _BACKOFF_MAX)
 
 
 _REASONS = ("ErrImagePull", "InvalidImageName", "RegistryUnavailable", "SignatureValidationFailed")

@@ -204,7 +204,7 @@ class ImageStore:
     async def remove_image(self, image: str) -> None:
         """Removes the image with all its names; removing what is not there is no error.
 
-        Whoever calls makes sure that no container needs it: its layers are deleted. `in_use` helps.
+        Whoever calls makes sure that no container needs it: its layers are deleted.
         """
         stored = self._metadata.find(image)
         if stored is None:
@@ -295,28 +295,6 @@ class ImageStore:
             used_bytes=sum(used for used, _ in self._usage.values()),
             inodes_used=sum(inodes for _, inodes in self._usage.values()),
         )
-
-    def in_use(self, image_id: str) -> bool:
-        """Whether a container's root file system on this machine is mounted on the image.
-
-        Asks the kernel (/proc/self/mountinfo), so it knows of containers that another process runs.
-        """
-        try:
-            top = self._metadata.layers(image_id)[0]
-        except (KeyError, IndexError):
-            return False
-        with open("/proc/self/mountinfo") as mounts:
-            for line in mounts:
-                _, _, after = line.partition(" - overlay ")
-                for option in after.rpartition(" ")[2].rstrip("\n").split(","):
-                    key, _, value = option.partition("=")
-                    # Of the stacked directories the first is the image's topmost: others may be shared with other images.
-                    if key in ("lowerdir", "lowerdir+"):
-                        lowest = value.partition(":")[0]
-                        if lowest.endswith((f"/{top.name}", f"/{top.resolve().parent.name}/diff")):
-                            return True
-                        break
-        return False
 
 
 def _absolute(path: Path) -> Path:
