@@ -1,6 +1,6 @@
 """The store against the limits of the machine: latency of one write, and writes a second, beside SQLite and fdatasync.
 
-    python bench/store.py [DIRECTORY]
+python bench/store.py [DIRECTORY]
 """
 
 from __future__ import annotations

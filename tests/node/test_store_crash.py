@@ -166,13 +166,13 @@ def test_a_full_disk_fails_writes_loses_nothing_and_recovers(small_disk: Path) -
 
     async def main() -> None:
         async with await SQLiteStore.open(path) as store:
-            with pytest.raises(StoreError, match=r"cannot write to the store: (database or disk is full|disk I/O error)"):
+            with pytest.raises(
+                StoreError, match=r"cannot write to the store: (database or disk is full|disk I/O error)"
+            ):
                 await fill(store)
             assert 20 < len(written) < 200
             assert await keys(store) == sorted(written)
-            await asyncio.to_thread(
-                subprocess.run, ["mount", "-o", "remount,size=8m", small_disk], check=True
-            )
+            await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,size=8m", small_disk], check=True)
             await store.create("/k/after", lambda r: b"x" * 10_000)
             written.append("/k/after")
 

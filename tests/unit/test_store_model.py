@@ -140,9 +140,7 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             result = self.run(write(key, lambda r: at(r, word), expected=expected))
             revision = result.revision if delete else result
-            self.model.written(
-                EventType.DELETED if delete else EventType.MODIFIED, key, at(revision, word), revision
-            )
+            self.model.written(EventType.DELETED if delete else EventType.MODIFIED, key, at(revision, word), revision)
             if delete:
                 assert result == Entry(key, at(revision, word), revision)
 
