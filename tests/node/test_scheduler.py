@@ -100,15 +100,17 @@ async def bench(client: Client) -> AsyncIterator[Bench]:
     await client.create(Namespace(metadata=ObjectMeta(name=name)))
     await client.create(ServiceAccount(metadata=ObjectMeta(name="default", namespace=name)))
     bench = Bench(client, name)
-    async with asyncio.TaskGroup() as tasks:
-        watching = [tasks.create_task(informer.run()) for informer in (bench.pods, bench.events)]
-        yield bench
-        for task in watching:
-            task.cancel()
-    for pod in (await client.list(Pod, name)).items:
-        await client.delete(Pod, pod.metadata.name, name, grace_period_seconds=0)
-    for node in (await client.list(Node)).items:
-        await client.delete(Node, node.metadata.name)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            watching = [tasks.create_task(informer.run()) for informer in (bench.pods, bench.events)]
+            yield bench
+            for task in watching:
+                task.cancel()
+    finally:
+        for pod in (await client.list(Pod, name)).items:
+            await client.delete(Pod, pod.metadata.name, name, grace_period_seconds=0)
+        for node in (await client.list(Node)).items:
+            await client.delete(Node, node.metadata.name)
 
 
 async def with_scheduler(client: Client, work: Awaitable[None]) -> None:
