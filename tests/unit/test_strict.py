@@ -1,0 +1,73 @@
+"""Unknown and duplicate fields."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from podling.api import strict
+from podling.api.core.v1 import ConfigMap, Pod
+
+
+@pytest.mark.parametrize(
+    ("document", "errors"),
+    [
+        ('{"spec":{"containers":[{"name":"a"}]}}', []),
+        ('{"foo":1,"foo":2}', ['unknown field "foo"']),
+        ('{"spec":{"containers":[{},{"foo":{"a":1}}]}}', ['unknown field "spec.containers[1].foo"']),
+        ('{"spec":{"nodeName":"a","nodeName":"b"}}', ['duplicate field "spec.nodeName"']),
+        ('{"metadata":{"labels":{"a/b":"1","a/b":"2"}}}', ['duplicate field "metadata.labels.a/b"']),
+        ('{"metadata":{"labels":{"any":"1"}}}', []),
+        ('{"Spec":{}}', ['unknown field "Spec"']),
+        (
+            '{"spec":{"x":1,"containers":[{"name":"a","name":"b","y":1}]}}',
+            [
+                'unknown field "spec.x"',
+                'duplicate field "spec.containers[0].name"',
+                'unknown field "spec.containers[0].y"',
+            ],
+        ),
+        ('{"metadata":{"managedFields":[{"fieldsV1":{"f:a":{},"f:a":{}}}]}}', []),
+        (
+            '{"spec":{"containers":[{"resources":{"limits":{"cpu":"1","cpu":"2"}}}]}}',
+            ['duplicate field "spec.containers[0].resources.limits.cpu"'],
+        ),
+        ('{"spec":null,"status":5,"metadata":[]}', []),
+    ],
+)
+def test_json_is_checked_in_the_order_of_the_document(document: str, errors: list[str]) -> None:
+    assert strict.check(document, Pod) == errors
+
+
+def test_plain_documents_are_checked_for_unknown_fields() -> None:
+    document: dict[str, Any] = {"data": {"any": "x"}, "dataa": {}}
+    assert strict.check(document, ConfigMap) == ['unknown field "dataa"']
+
+
+def test_no_more_than_a_hundred_errors_are_reported() -> None:
+    document = json.dumps({f"f{i}": 1 for i in range(500)})
+    assert len(strict.check(document, Pod)) == 100
+
+
+def test_duplicates_in_yaml_are_reported_with_their_lines() -> None:
+    document = "spec:\n  nodeName: a\n  nodeName: b\n  list:\n  - x: 1\n    x: 2\nkind: Pod\n"
+    assert strict.check_yaml(document) == [
+        'yaml: unmarshal errors:\n  line 3: key "nodeName" already set in map\n  line 6: key "x" already set in map'
+    ]
+    assert strict.check_yaml("a: &x {b: 1}\nc: *x\nd: *x\n") == []
+    assert strict.check_yaml("") == []
+
+
+def test_duplicates_in_a_patch_are_found_without_a_type() -> None:
+    assert strict.check_duplicates('[{"op":"add","op":"remove","value":{"a":1,"a":2}}]') == [
+        'duplicate field "[0].op"',
+        'duplicate field "[0].value.a"',
+    ]
+
+
+def test_the_refusal_joins_all_errors() -> None:
+    assert strict.message(['unknown field "a"', 'duplicate field "b"']) == (
+        'strict decoding error: unknown field "a", duplicate field "b"'
+    )
