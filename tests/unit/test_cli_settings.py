@@ -43,7 +43,7 @@ def test_ports_may_change_and_what_pods_depend_on_may_not(tmp_path: Path) -> Non
     saved = settings.wanted(parse("--data-dir", str(tmp_path)), None)
     assert settings.wanted(parse("--data-dir", str(tmp_path), "--port", "7443"), saved).port == 7443
     for flag, value in (("--bridge", "other0"), ("--pod-cidr", "10.9.0.0/24"), ("--node-name", "other")):
-        with pytest.raises(CommandError, match=f"{flag} .* only `podling reset`"):
+        with pytest.raises(CommandError, match=f"{flag} .* only `podling reset --data-dir"):
             settings.wanted(parse("--data-dir", str(tmp_path), flag, value), saved)
 
 
@@ -89,7 +89,7 @@ def test_a_command_for_a_cluster_that_is_not_there_says_so_in_one_line(
 ) -> None:
     assert cli.main([command, "--data-dir", str(tmp_path)]) == 1
     assert capsys.readouterr().err == (
-        f"podling {command}: no cluster in {tmp_path} (podling up --data-dir {tmp_path} makes one)\n"
+        f"podling {command}: no cluster in {tmp_path} (`podling up --data-dir {tmp_path}` makes one)\n"
     )
 
 

@@ -24,9 +24,8 @@ def run(args: argparse.Namespace) -> int:
     if not stop(settings):
         print("Podling is not up.")
         return 0
-    print(
-        "Podling is down. Containers go on running: `podling up` takes them up again, `podling reset` removes everything."
-    )
+    up, reset = settings.command("up"), settings.command("reset")
+    print(f"Podling is down. Containers go on running: `{up}` takes them up again, `{reset}` removes everything.")
     return 0
 
 

@@ -20,7 +20,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         sys.stdout.write(settings.kubeconfig.read_text())
     except FileNotFoundError:
-        raise CommandError(f"the cluster in {settings.data_dir} has never been up: `podling up` first") from None
+        raise CommandError(
+            f"the cluster in {settings.data_dir} has never been up: `{settings.command('up')}` first"
+        ) from None
     except PermissionError:
         raise CommandError(f"{settings.kubeconfig} can be read by root only: try with sudo") from None
     return 0

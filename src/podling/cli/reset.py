@@ -30,7 +30,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Goes through all steps even if one fails, so that calling it again is never worse."""
-    settings = cluster_settings.load(args.data_dir)
+    settings = _settings(args.data_dir)
     if settings is None:
         print(f"Nothing to remove: no cluster in {args.data_dir}.")
         return 0
@@ -59,6 +59,21 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("; ".join(failures))
     print(f"Podling is gone from {settings.data_dir}.")
     return 0
+
+
+def _settings(data_dir: Path) -> Settings | None:
+    """None if there is nothing. Of a cluster whose settings cannot be read, what belongs to that directory by default.
+
+    Raises CommandError for a directory that may be someone else's.
+    """
+    try:
+        settings = cluster_settings.load(data_dir)
+    except CommandError as error:
+        print(f"podling reset: {error}; going by the default settings", file=sys.stderr)
+        settings = cluster_settings.defaults(data_dir)
+    if settings is None and data_dir.is_dir() and any(data_dir.iterdir()):
+        raise CommandError(f"{data_dir} holds files and no {cluster_settings.CONFIG_FILE}: not a cluster's directory")
+    return settings
 
 
 def _stop(settings: Settings) -> None:

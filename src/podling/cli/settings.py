@@ -51,6 +51,10 @@ class Settings:
     def log(self, process: str) -> Path:
         return self.data_dir / "logs" / f"{process}.log"
 
+    def command(self, name: str) -> str:
+        """The command line of another command for this cluster."""
+        return f"podling {name}" + ("" if self.data_dir == DEFAULT_DATA_DIR else f" --data-dir {self.data_dir}")
+
     @property
     def instance(self) -> str:
         """A short name of the cluster among those on this machine; "" for the one in the default directory."""
@@ -117,8 +121,7 @@ def existing(data_dir: Path) -> Settings:
     """The same, but raises CommandError if there is no cluster."""
     settings = load(data_dir)
     if settings is None:
-        hint = "podling up" if data_dir == DEFAULT_DATA_DIR else f"podling up --data-dir {data_dir}"
-        raise CommandError(f"no cluster in {data_dir} ({hint} makes one)")
+        raise CommandError(f"no cluster in {data_dir} (`{Settings(data_dir=data_dir).command('up')}` makes one)")
     return settings
 
 
@@ -136,14 +139,14 @@ def save(settings: Settings) -> None:
 def wanted(args: argparse.Namespace, saved: Settings | None) -> Settings:
     """Flags over remembered settings over defaults. Raises CommandError for a combination that cannot be."""
     given = {f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name, None) is not None}
-    base = saved or Settings(data_dir=args.data_dir, run_dir=_default_run_dir(args.data_dir), node_name=_host_name())
+    base = saved or replace(defaults(args.data_dir), node_name=_host_name())
     settings = replace(base, **given)
     if saved is not None:
         for name in FIXED:
             if getattr(settings, name) != getattr(saved, name):
                 raise CommandError(
                     f"{flag(name)} {getattr(settings, name)}: the cluster in {saved.data_dir} was made with "
-                    f"{getattr(saved, name)}, which only `podling reset` lets you change"
+                    f"{getattr(saved, name)}, which only `{saved.command('reset')}` lets you change"
                 )
     _check(settings)
     return settings
@@ -163,9 +166,10 @@ def _check(settings: Settings) -> None:
         raise CommandError(f"--registries-conf {settings.registries_conf}: no such file")
 
 
-def _default_run_dir(data_dir: Path) -> Path:
-    name = Settings(data_dir=data_dir).instance
-    return Path(f"{DEFAULT_RUN_DIR}-{name}") if name else DEFAULT_RUN_DIR
+def defaults(data_dir: Path) -> Settings:
+    """What holds for a cluster in that directory as long as no flag says otherwise."""
+    settings = Settings(data_dir=data_dir)
+    return replace(settings, run_dir=Path(f"{DEFAULT_RUN_DIR}-{settings.instance}")) if settings.instance else settings
 
 
 def _host_name() -> str:

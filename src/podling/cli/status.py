@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
             f"{name:8} up {_duration(process.age_seconds(pid))}, pid {pid}, {memory:.0f} MB, log {settings.log(name)}"
         )
     if "server" in down:
-        raise CommandError(f"{' and '.join(down)} not running: `podling up` starts what is missing")
+        raise CommandError(f"{' and '.join(down)} not running: `{settings.command('up')}` starts what is missing")
     version = api_socket.get(settings.api_socket, "/version")
     print(f"version  Kubernetes {version['gitVersion']} at https://127.0.0.1:{settings.port}")
     ready = True
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     phases = Counter(pod.get("status", {}).get("phase", "Unknown") for pod in pods)
     print(f"pods     {len(pods)}" + "".join(f", {count} {phase}" for phase, count in sorted(phases.items())))
     if down:
-        raise CommandError("agent not running: `podling up` starts it")
+        raise CommandError(f"agent not running: `{settings.command('up')}` starts it")
     if not ready:
         raise CommandError("the node is not Ready")
     return 0

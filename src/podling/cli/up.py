@@ -16,7 +16,7 @@ from podling.cli import checks, down, process, systemd
 from podling.cli import settings as cluster_settings
 from podling.cli.errors import CommandError
 from podling.cli.notify import Listener
-from podling.cli.settings import CONFIG_FILE, DEFAULT_DATA_DIR, Settings
+from podling.cli.settings import CONFIG_FILE, Settings
 
 READY_SECONDS = 60.0
 QUIET_SECONDS = 2.0
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if running and saved is not None and settings != saved:
         changed = [name for name in vars(settings) if getattr(settings, name) != getattr(saved, name)]
         flags = ", ".join(cluster_settings.flag(name) for name in changed)
-        raise CommandError(f"the cluster is up with another {flags}: `podling down` first")
+        raise CommandError(f"the cluster is up with another {flags}: `{settings.command('down')}` first")
     _check_machine(settings, running, new=saved is None)
     cluster_settings.save(settings)
     missing = [name for name in process.NAMES if name not in running]
@@ -227,8 +227,3 @@ def ready_condition(node: Any) -> dict[str, str]:
         if condition["type"] == "Ready":
             return dict(condition)
     return {}
-
-
-def hint(settings: Settings, command: str) -> str:
-    """The command line of another command for the same cluster."""
-    return f"podling {command}" + ("" if settings.data_dir == DEFAULT_DATA_DIR else f" --data-dir {settings.data_dir}")
