@@ -2,7 +2,7 @@
 
 TABLE is the whole policy: implementing a feature deletes its line. A path names a field as in manifests, `[*]` being
 every element of a list; the optional condition narrows the values that are refused (by default: any that is set, other
-than false). SOFT lists wishes that the scheduler may miss: they are accepted with a warning.
+than false).
 """
 
 from __future__ import annotations
@@ -80,14 +80,12 @@ TABLE: tuple[Unsupported, ...] = (
     Unsupported("spec.overhead"),
     Unsupported("spec.runtimeClassName"),
     # Scheduling.
-    Unsupported("spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution"),
-    Unsupported("spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution"),
-    Unsupported("spec.topologySpreadConstraints[*].whenUnsatisfiable", _is("DoNotSchedule")),
     Unsupported("spec.schedulingGroup"),
     Unsupported("spec.priorityClassName", _is_not(*SYSTEM_PRIORITY_CLASSES)),
     # Systems.
     Unsupported("spec.os.name", _is("windows")),
     # Volumes.
+    Unsupported("spec.volumes[*].emptyDir.medium", _is_not("Memory")),
     *(
         Unsupported(f"spec.volumes[*].{source}")
         for source in (
@@ -112,6 +110,7 @@ TABLE: tuple[Unsupported, ...] = (
             "portworxVolume",
             "projected.sources[*].clusterTrustBundle",
             "projected.sources[*].podCertificate",
+            "projected.sources[*].serviceAccountToken",
             "quobyte",
             "rbd",
             "scaleIO",
@@ -121,21 +120,10 @@ TABLE: tuple[Unsupported, ...] = (
     ),
 )
 
-SOFT: tuple[Unsupported, ...] = (
-    Unsupported("spec.affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution"),
-    Unsupported("spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution"),
-    Unsupported("spec.topologySpreadConstraints[*].whenUnsatisfiable", _is("ScheduleAnyway")),
-)
-
 
 def errors(pod: Pod) -> list[FieldError]:
     """One Forbidden for every unimplemented field that the Pod uses."""
     return [forbidden(path, DETAIL) for path in _walk(pod, _tree(TABLE), Path())]
-
-
-def warnings(pod: Pod) -> list[str]:
-    """One warning for every wish that Podling's scheduler does not weigh."""
-    return [f"{path}: has no influence on scheduling, it {DETAIL}" for path in _walk(pod, _tree(SOFT), Path())]
 
 
 class _Node:

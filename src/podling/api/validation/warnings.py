@@ -22,7 +22,7 @@ from podling.api.core.v1 import (
 from podling.api.field import Path
 from podling.api.go import quote
 from podling.api.quantity import Quantity
-from podling.api.validation import ip, security, unsupported
+from podling.api.validation import ip, security
 from podling.api.validation.scheduling import PREFERRED_DURING_SCHEDULING, REQUIRED_DURING_SCHEDULING
 from podling.api.validation.visit import containers_with_path
 
@@ -93,7 +93,7 @@ def _pod(pod: Pod) -> list[str]:
             found.extend(ip.ip_warnings(server, at.index(i)))
     for i, alias in enumerate(spec.host_aliases):
         found.extend(ip.ip_warnings(alias.ip, _SPEC.child("hostAliases").index(i).child("ip")))
-    return found + unsupported.warnings(pod)
+    return found
 
 
 def _node_labels(spec: PodSpec, found: list[str]) -> None:
