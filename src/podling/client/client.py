@@ -46,6 +46,8 @@ _TYPED = "?fieldValidation=Ignore"
 _REQUEST_TIMEOUT = 60.0
 _CONNECT_TIMEOUT = 10.0
 _KEEPALIVE_TIMEOUT = 30.0
+_REQUESTS_AT_ONCE = 32
+"""More would only wait in the server, and a burst of connections overruns the queue of its socket. Watches come on top."""
 _WATCH_SECONDS = (300, 600)
 """The server ends a watch after a time between these, as client-go asks for: spreads watches over servers."""
 
@@ -112,6 +114,7 @@ class Client:
         self.config = config
         self._base = config.server.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
+        self._turns = asyncio.Semaphore(_REQUESTS_AT_ONCE)
         self._away = False
         self._back = asyncio.Event()
 
@@ -270,6 +273,7 @@ class Client:
         """One exchange; `path` includes the query. Raises ApiError for a status of 400 and above."""
         headers = {"Content-Type": content_type} if body is not None else None
         async with (
+            self._turns,
             self._connection_errors(),
             self._open().request(method, URL(self._base + path, encoded=True), data=body, headers=headers) as response,
         ):
