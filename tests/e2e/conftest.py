@@ -10,16 +10,16 @@ from tests.support.cluster import Cluster, unique
 from tools.registry import Registry
 
 
-def _number(worker: str) -> int:
-    """The cluster's number: different for every worker process of one run."""
-    return int(worker.removeprefix("gw") or 0) if worker.startswith("gw") else 0
+def cluster_number(worker: str) -> int:
+    """Different for every worker process of a run, and of most runs at once. Five more is this worker's, too."""
+    number = int(worker.removeprefix("gw") or 0) if worker.startswith("gw") else 0
+    return (os.getppid() % 24) * 10 + number % 5
 
 
 @pytest.fixture(scope="session")
 def cluster(registry: Registry, worker_id: str) -> Iterator[Cluster]:
     """Started with `podling up`, taken off the machine with `podling reset`; leftovers are an error."""
-    number = (os.getppid() % 24) * 10 + _number(worker_id) % 5
-    cluster = Cluster(registry.registries_conf, number % 240)
+    cluster = Cluster(registry.registries_conf, cluster_number(worker_id))
     cluster.up()
     yield cluster
     cluster.reset()
