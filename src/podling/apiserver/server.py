@@ -176,7 +176,7 @@ async def _listening(config: ServerConfig, state: State, certificates: PKI) -> A
     context = _tls_context(certificates)
     with contextlib.ExitStack() as sockets:
         unix = sockets.enter_context(contextlib.closing(_unix_socket(config.socket)))
-        unix_server = await loop.create_unix_server(local, sock=unix)
+        unix_server = await loop.create_unix_server(local, sock=unix, backlog=_BACKLOG)
         tls_server = await loop.create_server(
             remote, config.bind_address or None, config.port, ssl=context, backlog=_BACKLOG, reuse_address=True
         )
@@ -191,9 +191,8 @@ async def _listening(config: ServerConfig, state: State, certificates: PKI) -> A
 
 
 def _make_request(loop: asyncio.AbstractEventLoop, *parts: Any) -> BaseRequest:
-    # The limit is aiohttp's inclusive one: a body of exactly MAX_BODY bytes is still read.
     message, payload, protocol, writer, task = parts
-    return BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY + 1)
+    return BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
 
 
 def _unix_socket(path: Path) -> socket.socket:
