@@ -44,7 +44,7 @@ def accept(header: str, *, transform: bool = True) -> Accepted:
     Raises ApiError (406)."""
     if not header:
         return _DEFAULT
-    for clause in _by_quality(header):
+    for clause in by_quality(header):
         name, parameters = clause
         if name in _JSON_NAMES:
             media_type = JSON
@@ -84,7 +84,8 @@ def to_yaml(value: bytes) -> bytes:
     return yaml.dump(msgspec.json.decode(value), Dumper=_Dumper, default_flow_style=False, encoding="utf-8")
 
 
-def _by_quality(header: str) -> list[tuple[str, dict[str, str]]]:
+def by_quality(header: str) -> list[tuple[str, dict[str, str]]]:
+    """The media types of an Accept header with their parameters, the most wanted first."""
     clauses = []
     for part in header.split(","):
         name, *rest = (piece.strip() for piece in part.split(";"))

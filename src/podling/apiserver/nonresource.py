@@ -6,8 +6,9 @@ import msgspec
 from aiohttp.web import StreamResponse
 
 from podling.api import status
-from podling.apiserver import health, responses, version
+from podling.apiserver import discovery, health, responses, version
 from podling.apiserver.call import Call
+from podling.apiserver.document import Document
 
 _PATHS = ("/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
 
@@ -26,4 +27,14 @@ async def handle(call: Call) -> StreamResponse:
         return await responses.send(call, msgspec.json.encode(version.document()))
     if path == "/metrics":
         return responses.text(call.state.metrics.render())
-    return responses.text("404 page not found\n", code=404)
+    document = await _document(call, path, parts[0])
+    if document is None:
+        return responses.text("404 page not found\n", code=404)
+    return await responses.document(call, document)
+
+
+async def _document(call: Call, path: str, root: str) -> Document | None:
+    accept = call.request.headers.get("Accept", "")
+    if root in ("api", "apis"):
+        return discovery.handle(path, accept, call.request.host)
+    return None

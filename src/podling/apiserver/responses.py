@@ -12,6 +12,7 @@ from podling.api import codec
 from podling.api.meta.v1 import Status
 from podling.apiserver import negotiation
 from podling.apiserver.call import Call
+from podling.apiserver.document import Document, matches
 from podling.apiserver.negotiation import JSON, YAML
 
 _COMPRESS_FROM = 128 << 10
@@ -32,6 +33,20 @@ async def send(call: Call, value: bytes, *, code: int = 200, media_type: str = J
         headers["Vary"] = "Accept-Encoding"
         value = await asyncio.to_thread(_gzip, value)
     return Response(body=value, status=code, headers=headers)
+
+
+async def document(call: Call, value: Document) -> Response:
+    """A document of the server, or 304 if the client has it."""
+    headers = {"Content-Type": value.content_type, "ETag": f'"{value.etag}"', "Vary": "Accept"}
+    headers["Cache-Control"] = "public, immutable" if value.immutable else "public"
+    if matches(value.etag, call.request.headers.get("If-None-Match", "")):
+        return Response(status=304, headers=headers)
+    body = value.body
+    if len(body) >= _COMPRESS_FROM and "gzip" in call.request.headers.get("Accept-Encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        headers["Vary"] = "Accept, Accept-Encoding"
+        body = await asyncio.to_thread(_gzip, body)
+    return Response(body=body, headers=headers)
 
 
 def error(failure: Status) -> Response:
