@@ -20,7 +20,7 @@ def run(*argv: str, cwd: Path | None = None) -> str:
     except FileNotFoundError:
         raise PackageError(f"{argv[0]} is not installed: images are built out of Debian packages") from None
     except subprocess.CalledProcessError as e:
-        raise PackageError(f"{' '.join(argv)}: {e.stderr.strip()} (is `apt-get update` due?)") from None
+        raise PackageError(f"{' '.join(argv)}: {e.stderr.strip()}") from None
     return done.stdout
 
 
@@ -51,10 +51,19 @@ def unpack(root: Path, *packages: str) -> None:
     archives = root.with_name(root.name + ".debs")
     archives.mkdir(parents=True, exist_ok=True)
     root.mkdir(parents=True, exist_ok=True)
-    # As root apt drops to the user _apt, who cannot write here.
-    run("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *closure(*packages), cwd=archives)
+    try:
+        _download(archives, packages)
+    except PackageError:
+        # The package lists are missing, or older than what the mirror has.
+        run("apt-get", "-qq", "update")
+        _download(archives, packages)
     for archive in sorted(archives.glob("*.deb")):
         run("dpkg-deb", "--extract", str(archive), str(root))
+
+
+def _download(directory: Path, packages: tuple[str, ...]) -> None:
+    # As root apt drops to the user _apt, who cannot write there.
+    run("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *closure(*packages), cwd=directory)
 
 
 def add_program(layer: Layer, root: Path, program: str, as_path: str | None = None) -> None:

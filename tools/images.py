@@ -185,7 +185,8 @@ def build(name: str, cache: Path = CACHE) -> BuiltImage:
     layout = cache / f"{name}-{_recipe_hash()}"
     digest_file = layout / "digest"
     if not digest_file.exists():
-        with open(cache / f"{name}.lock", "w") as lock:
+        # One build at a time: two could not update apt's package lists at once.
+        with open(cache / "lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not digest_file.exists():
                 with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache) as work:
