@@ -90,3 +90,4 @@ def test_no_address_has_two_owners(tmp_path_factory: pytest.TempPathFactory, ste
                 pool.allocate(name)
         assert len(set(held.values())) == len(held)
         assert {lease.sandbox_id: lease.address for lease in ipam(directory).leases()} == held
+    pool.close()

@@ -90,6 +90,7 @@ class Bridge:
         if self._links is not None:
             await self._run(self._links.close)
             self._links = None
+        self._ipam.close()
         self._thread.shutdown()
         self._deletion_thread.shutdown()
         self._unlock()

@@ -1,8 +1,8 @@
 """Addresses of one Pod range: who has which, kept in files so that neither a crash nor kill -9 loses or leaks one.
 
-One file per sandbox, written beside and renamed: a file is whole or not there. The cursor file holds the address given
-last: allocation goes round the range, so that an address that was just freed rests as long as possible (clients may
-still have connections to the Pod that had it).
+One file per sandbox, written beside and renamed: a file is whole or not there. The cursor file, written in place since
+its size never changes, holds the address given last: allocation goes round the range, so that an address that was just
+freed rests as long as possible (clients may still have connections to the Pod that had it).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 import msgspec
 
 from podling.network.errors import NetworkError
+
+_CURSOR_BYTES = 15
 
 
 class HostPort(msgspec.Struct, frozen=True):
@@ -76,6 +78,7 @@ class Ipam:
         self._range = pod_range
         self._leases_dir = directory / "leases"
         self._cursor_file = directory / "cursor"
+        self._cursor_fd = -1
         self._leases: dict[str, Lease] = {}
         self._taken: dict[str, str] = {}
         self._cursor = pod_range.last
@@ -92,10 +95,15 @@ class Ipam:
             self._leases[lease.sandbox_id] = lease
             self._taken[lease.address] = lease.sandbox_id
         try:
-            cursor = self._cursor_file.read_text()
+            cursor = self._cursor_file.read_text().strip()
             self._cursor = cursor if cursor in self._range else self._range.last
-        except (FileNotFoundError, AddressValueError):
+        except (FileNotFoundError, ValueError):
             self._cursor = self._range.last
+
+    def close(self) -> None:
+        if self._cursor_fd >= 0:
+            os.close(self._cursor_fd)
+            self._cursor_fd = -1
 
     def leases(self) -> Sequence[Lease]:
         return list(self._leases.values())
@@ -115,8 +123,10 @@ class Ipam:
         self._check_ports(sandbox_id, ports)
         address = held.address if held is not None else self._next_free()
         lease = Lease(sandbox_id, address, ports)
-        _write(self._cursor_file, address.encode())
-        _write(self._leases_dir / sandbox_id, msgspec.json.encode(lease))
+        if self._cursor_fd < 0:
+            self._cursor_fd = os.open(self._cursor_file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        os.pwrite(self._cursor_fd, address.ljust(_CURSOR_BYTES).encode(), 0)
+        self._write(lease)
         self._cursor = address
         self._leases[sandbox_id] = lease
         self._taken[address] = sandbox_id
@@ -151,8 +161,12 @@ class Ipam:
                         "HostPortConflict", f"host port {port} is already in use by sandbox {lease.sandbox_id}"
                     )
 
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    def _write(self, lease: Lease) -> None:
+        path = self._leases_dir / lease.sandbox_id
+        temporary = f"{path}.tmp"
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, msgspec.json.encode(lease))
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
