@@ -161,8 +161,7 @@ def test_a_pod_without_its_service_account_is_refused(api: Api, pods: str, names
     answer = api.post(pods, pod(serviceAccountName="robot"))
     assert answer.code == 403
     assert answer.message == (
-        f'pods "web" is forbidden: error looking up service account {namespace}/robot: '
-        'serviceaccount "robot" not found'
+        f'pods "web" is forbidden: error looking up service account {namespace}/robot: serviceaccount "robot" not found'
     )
 
 
