@@ -73,9 +73,19 @@ class Bench:
         return found
 
     async def gone(self, type: type[T], name: str, namespace: str | None = None) -> None:
+        """Returns when the object is no more, for this view and for the server."""
+        namespace = self.namespace if namespace is None else namespace
         view = self.view(type)
         await view.synced()
-        await self.until(lambda: view.get(self.namespace if namespace is None else namespace, name) is None)
+        while True:
+            await self.until(lambda: view.get(namespace, name) is None)
+            try:
+                await self.client.get(type, name, namespace)
+            except ApiError as error:
+                assert error.code == 404
+                return
+            self._changed.clear()
+            await self._changed.wait()
 
     async def running_pod(self, name: str, ip: str, *, node: str = "", ready: str = "True", **fields: Any) -> Pod:
         """A Pod that some kubelet is said to run."""
@@ -464,6 +474,83 @@ def test_the_oldest_finished_pods_beyond_the_threshold_go(server: ApiServer) -> 
         assert names == ["b", "c"]
 
     collecting(server, test, terminated_threshold=2)
+
+
+def owned(name: str, namespace: str, *owners: ConfigMap, block: bool = False) -> ConfigMap:
+    references = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": o.metadata.name, "uid": o.metadata.uid} for o in owners
+    ]
+    if block:
+        for reference in references:
+            reference["blockOwnerDeletion"] = True  # type: ignore[assignment]
+    return codec.convert({"metadata": {"name": name, "namespace": namespace, "ownerReferences": references}}, ConfigMap)
+
+
+def test_dependents_go_after_their_last_owner(server: ApiServer) -> None:
+    async def test(it: Bench) -> None:
+        first = await it.client.create(owned("first", it.namespace))
+        second = await it.client.create(owned("second", it.namespace))
+        await it.client.create(owned("of-first", it.namespace, first))
+        await it.client.create(owned("of-both", it.namespace, first, second))
+        child = await it.client.create(owned("child", it.namespace, second))
+        await it.client.create(owned("grandchild", it.namespace, child))
+        await it.exists(ConfigMap, "grandchild")
+        await it.client.delete(ConfigMap, "first", it.namespace)
+        await it.gone(ConfigMap, "of-first")
+        maps = it.view(ConfigMap)
+
+        def owners() -> list[str]:
+            both = maps.get(it.namespace, "of-both")
+            return [reference.name for reference in both.metadata.owner_references] if both else []
+
+        await it.until(lambda: owners() == ["second"])
+        await it.client.delete(ConfigMap, "second", it.namespace)
+        for name in ("of-both", "child", "grandchild"):
+            await it.gone(ConfigMap, name)
+
+    run(server, test)
+
+
+def test_an_object_whose_owner_never_was_goes(server: ApiServer) -> None:
+    async def test(it: Bench) -> None:
+        owner = await it.client.create(owned("owner", it.namespace))
+        await it.client.create(owned("stays", it.namespace, owner))
+        stranger = owned("owner", it.namespace)
+        stranger.metadata.uid = "00000000-0000-0000-0000-000000000000"
+        created = await it.client.create(owned("goes", it.namespace, stranger))
+        await it.gone(ConfigMap, created.metadata.name)
+        assert await it.client.get(ConfigMap, "stays", it.namespace)
+
+    run(server, test)
+
+
+def test_orphans_stay_without_their_owner(server: ApiServer) -> None:
+    async def test(it: Bench) -> None:
+        owner = await it.client.create(owned("owner", it.namespace))
+        await it.client.create(owned("orphan", it.namespace, owner))
+        await it.exists(ConfigMap, "orphan")
+        await it.client.delete(ConfigMap, "owner", it.namespace, propagation="Orphan")
+        await it.gone(ConfigMap, "owner")
+        assert (await it.client.get(ConfigMap, "orphan", it.namespace)).metadata.owner_references == []
+
+    run(server, test)
+
+
+def test_an_owner_deleted_in_the_foreground_goes_after_those_that_block_it(server: ApiServer) -> None:
+    async def test(it: Bench) -> None:
+        owner = await it.client.create(owned("owner", it.namespace))
+        held = owned("held", it.namespace, owner, block=True)
+        held.metadata.finalizers = ["example.com/hold"]
+        await it.client.create(held)
+        await it.client.create(owned("free", it.namespace, owner, block=True))
+        await it.exists(ConfigMap, "free")
+        await it.client.delete(ConfigMap, "owner", it.namespace, propagation="Foreground")
+        await it.gone(ConfigMap, "free")
+        assert (await it.client.get(ConfigMap, "owner", it.namespace)).metadata.finalizers == ["foregroundDeletion"]
+        await it.client.patch(ConfigMap, "held", it.namespace, {"metadata": {"finalizers": None}})
+        await it.gone(ConfigMap, "owner")
+
+    run(server, test)
 
 
 def test_events_go_when_their_time_is_over_and_not_before(server: ApiServer) -> None:

@@ -23,7 +23,8 @@ import msgspec
 from yarl import URL
 
 from podling.api import codec, scheme
-from podling.api.meta.v1 import Status
+from podling.api.meta.v1 import ListMeta, Status
+from podling.api.scheme import Resource
 from podling.api.status import ApiError
 from podling.client.objects import Object
 
@@ -89,6 +90,13 @@ class ListResult(msgspec.Struct, Generic[T], frozen=True):
     """The version at which the list is true; a watch goes on from it."""
     continue_token: str = ""
     """Asks for the next page; empty at the end."""
+
+
+class _Items(msgspec.Struct, Generic[T]):
+    """A list of whatever kind."""
+
+    metadata: ListMeta = msgspec.field(default_factory=ListMeta)
+    items: list[T] = msgspec.field(default_factory=list)
 
 
 class _Frame(msgspec.Struct, Generic[T]):
@@ -207,8 +215,11 @@ class Client:
         limit: int = 0,
         resource_version: str = "",
         continue_token: str = "",
+        resource: Resource | None = None,
     ) -> ListResult[T]:
-        """Objects of one namespace, or of all. With `limit`, one page: go on with its `continue_token`."""
+        """Objects of one namespace, or of all. With `limit`, one page: go on with its `continue_token`.
+
+        `resource` is needed where the type is not that of the scheme, but one that decodes less of each object."""
         params = _params(
             labelSelector=label_selector,
             fieldSelector=field_selector,
@@ -216,8 +227,8 @@ class Client:
             resourceVersion=resource_version,
             **{"continue": continue_token},
         )
-        answer = await self.request("GET", _path(type, namespace, "") + params)
-        result: Any = codec.decode(scheme.by_type(type).list_type, answer)
+        path = (resource or scheme.by_type(type)).path(namespace)
+        result = codec.decode(_items_type(type), await self.request("GET", path + params))
         return ListResult(result.items, result.metadata.resource_version, result.metadata.continue_)
 
     async def delete_collection(
@@ -235,6 +246,7 @@ class Client:
         label_selector: str = "",
         field_selector: str = "",
         bookmarks: bool = True,
+        resource: Resource | None = None,
     ) -> AsyncGenerator[WatchEvent[T], None]:
         """Changes after `resource_version`, until the server ends the watch (after some minutes).
 
@@ -250,7 +262,7 @@ class Client:
             fieldSelector=field_selector,
             allowWatchBookmarks="true" if bookmarks else "",
         )
-        url = self._base + _path(type, namespace, "") + params
+        url = self._base + (resource or scheme.by_type(type)).path(namespace) + params
         timeout = aiohttp.ClientTimeout(total=seconds + 30, sock_connect=_CONNECT_TIMEOUT)
         async with self._connection_errors(), self._open().get(URL(url, encoded=True), timeout=timeout) as response:
             if response.status >= 400:
@@ -351,6 +363,11 @@ def _api_error(code: int, answer: bytes) -> ApiError:
         message = answer.decode("utf-8", "replace").strip() or f"the server answered with HTTP status {code}"
         status = Status(status="Failure", reason="", message=message, code=code)
     return ApiError(status)
+
+
+@cache
+def _items_type(type: type[Any]) -> Any:
+    return _Items[type]  # type: ignore[valid-type]
 
 
 @cache

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from podling.api import scheme
+from podling.api.scheme import Resource
 from podling.api.status import ApiError
 from podling.client.backoff import Backoff
 from podling.client.client import Client, ConnectionFailed, EventType
@@ -29,15 +30,24 @@ _SHORT_WATCH = 1.0
 class Informer(Generic[T]):
     """The objects of one kind, in one namespace or in all, that match the selectors.
 
+    With `resource`, `type` may be one that holds less of each object than the scheme's (its metadata, say).
+
     Objects handed out are shared: never change them, copy them first (`copy.replace`, `msgspec.structs.replace`).
     After any interruption handlers see exactly the difference: what came, changed and vanished in between, once each.
     """
 
     def __init__(
-        self, client: Client, type: type[T], namespace: str = "", *, field_selector: str = "", label_selector: str = ""
+        self,
+        client: Client,
+        type: type[T],
+        namespace: str = "",
+        *,
+        field_selector: str = "",
+        label_selector: str = "",
+        resource: Resource | None = None,
     ) -> None:
         self.type = type
-        self.resource = scheme.by_type(type)
+        self.resource = resource or scheme.by_type(type)
         self._client = client
         self._namespace = namespace
         self._field_selector = field_selector
@@ -113,6 +123,7 @@ class Informer(Generic[T]):
                 field_selector=self._field_selector,
                 limit=_PAGE,
                 continue_token=token,
+                resource=self.resource,
             )
             for obj in page.items:
                 fresh[_key(obj)] = obj
@@ -147,6 +158,7 @@ class Informer(Generic[T]):
             resource_version=self._resource_version,
             label_selector=self._label_selector,
             field_selector=self._field_selector,
+            resource=self.resource,
         )
         async with contextlib.aclosing(events):
             async for event in events:
@@ -185,18 +197,29 @@ class InformerSet:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self._informers: dict[tuple[object, str, str, str], Informer[Any]] = {}
+        self._informers: dict[tuple[object, ...], Informer[Any]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     def of(
-        self, type: type[T], namespace: str = "", *, field_selector: str = "", label_selector: str = ""
+        self,
+        type: type[T],
+        namespace: str = "",
+        *,
+        field_selector: str = "",
+        label_selector: str = "",
+        resource: Resource | None = None,
     ) -> Informer[T]:
         """The informer of the objects of this kind that match. It runs as soon as the set does."""
-        key = (type, namespace, field_selector, label_selector)
+        key = (type, resource and resource.key_prefix, namespace, field_selector, label_selector)
         informer = self._informers.get(key)
         if informer is None:
             informer = self._informers[key] = Informer(
-                self.client, type, namespace, field_selector=field_selector, label_selector=label_selector
+                self.client,
+                type,
+                namespace,
+                field_selector=field_selector,
+                label_selector=label_selector,
+                resource=resource,
             )
             if self._tasks is not None:
                 self._tasks.create_task(informer.run(), name=f"informer {informer.resource.plural}")

@@ -9,6 +9,7 @@ from podling.client.informer import InformerSet
 from podling.controllers.controller import Controller
 from podling.controllers.endpoints import EndpointsController
 from podling.controllers.event_ttl import EventTTLController
+from podling.controllers.garbage_collector import GarbageCollector
 from podling.controllers.namespace import NamespaceController
 from podling.controllers.node_lifecycle import GRACE_PERIOD, NodeLifecycleController
 from podling.controllers.pod_gc import PodGCController
@@ -41,6 +42,7 @@ class Manager:
             PodGCController(client, shared),
             NodeLifecycleController(client, shared, grace_period=node_grace_period),
             TaintEvictionController(client, shared),
+            GarbageCollector(client, shared),
             EventTTLController(client),
         )
 
