@@ -132,6 +132,7 @@ STRING_POINTERS = {
     "core.PodResourceClaim.resourceClaimName",
     "core.PodResourceClaim.resourceClaimTemplateName",
     "core.PodResourceClaimStatus.resourceClaimName",
+    "core.PodSchedulingGroup.podGroupName",
     "core.PodSecurityContext.fsGroupChangePolicy",
     "core.PodSecurityContext.seLinuxChangePolicy",
     "core.PodSecurityContext.supplementalGroupsPolicy",

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from podling.api import strict
+from podling.api import codec, strict
 from podling.api.core.v1 import ConfigMap, Pod
+from podling.api.patch import merge, strategic
+from podling.api.status import ApiError
 
 
 @pytest.mark.parametrize(
@@ -71,3 +73,52 @@ def test_the_refusal_joins_all_errors() -> None:
     assert strict.message(['unknown field "a"', 'duplicate field "b"']) == (
         'strict decoding error: unknown field "a", duplicate field "b"'
     )
+
+
+DEEP = 100_000
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "[" * DEEP + "]" * DEEP,
+        "{a: " * DEEP + "1" + "}" * DEEP,
+        "a: &a [x,x,x,x,x,x,x,x,x]\n"
+        + "".join(
+            f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
+        "a: &a [*a]",
+    ],
+    ids=["lists", "maps", "aliases", "itself"],
+)
+def test_yaml_that_would_exhaust_the_parser_is_refused(document: str) -> None:
+    with pytest.raises(ValueError, match=r"^yaml: (exceeded max depth|document contains excessive|anchor 'a')"):
+        strict.check_yaml(document)
+
+
+@pytest.mark.parametrize(
+    "document",
+    ['{"x":' + "[" * DEEP + "]" * DEEP + "}", '{"metadata":{"managedFields":[{"fieldsV1":' + '{"a":' * DEEP],
+    ids=["unknown", "untyped"],
+)
+def test_json_that_is_nested_too_deep_is_refused_everywhere(document: str) -> None:
+    with pytest.raises(ValueError, match=r"^exceeded max depth$"):
+        strict.check(document, Pod)
+    with pytest.raises(ValueError, match=r"^exceeded max depth$"):
+        strict.check_duplicates(document)
+    with pytest.raises(codec.DecodeError, match=r"^exceeded max depth$"):
+        codec.decode(Pod, document)
+    with pytest.raises(codec.DecodeError, match=r"^exceeded max depth$"):
+        codec.decode_json(document)
+
+
+def test_patches_that_are_nested_too_deep_are_refused() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    with pytest.raises(ApiError) as caught:
+        merge.apply({}, deep)
+    assert caught.value.code == 400
+    with pytest.raises(ApiError) as caught:
+        strategic.apply({"a": {}}, deep, Pod)
+    assert caught.value.code == 400

@@ -54,6 +54,8 @@ def decode(type_: type[T], data: bytes | bytearray | memoryview | str) -> T:
         return convert(decode_json(data), type_)
     except msgspec.DecodeError as error:
         raise _syntax_error(data, error) from None
+    except RecursionError:
+        raise DecodeError(coerce.TOO_DEEP) from None
     return value
 
 
@@ -63,6 +65,8 @@ def decode_json(data: bytes | bytearray | memoryview | str) -> Any:
         return msgspec.json.decode(data)
     except msgspec.DecodeError as error:
         raise _syntax_error(data, error) from None
+    except RecursionError:
+        raise DecodeError(coerce.TOO_DEEP) from None
 
 
 def _syntax_error(data: bytes | bytearray | memoryview | str, error: msgspec.DecodeError) -> DecodeError:

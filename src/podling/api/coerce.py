@@ -18,6 +18,9 @@ from podling.api.go import quote
 from podling.api.quantity import Quantity
 from podling.api.shape import Shape
 
+# What upstream says of nesting that its decoder does not follow.
+TOO_DEEP = "exceeded max depth"
+
 
 class DecodeError(ValueError):
     """The document does not fit its type. The text is that of upstream's decoder: `json: cannot unmarshal ...`.
@@ -376,7 +379,9 @@ def syntax_error(data: bytes | str) -> str:
             where = "in string escape code"
         char = "'\\''" if rest[0] == "'" else f"'{quote(rest[0])[1:-1]}'" if rest[0] != '"' else "'\"'"
         return f"invalid character {char} {where}".rstrip()
-    except (UnicodeDecodeError, RecursionError) as error:
+    except RecursionError:
+        return TOO_DEEP
+    except UnicodeDecodeError as error:
         return str(error)
     return ""
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from podling.api import shape
+from podling.api import shape, yaml_bounds
+from podling.api.coerce import TOO_DEEP
 from podling.api.go import quote
 from podling.api.shape import Shape
 
@@ -23,23 +24,32 @@ def check(document: bytes | str | dict[str, Any], type_: Any) -> list[str]:
 
     `document` is JSON text, or a dict, which cannot hold duplicates. Text that is no JSON raises ValueError.
     """
-    root: Any = document
-    if isinstance(document, (bytes, str)):
-        root = json.loads(document, object_pairs_hook=_Pairs)
-    found: dict[str, None] = {}
-    _check(root, shape.of(type_), "", found)
-    return list(found)[:MAX_ERRORS]
+    return _errors(document, shape.of(type_))
 
 
 def check_duplicates(document: bytes | str) -> list[str]:
     """Duplicate fields of JSON that has no type, such as a patch. Text that is no JSON raises ValueError."""
+    return _errors(document, _UNTYPED)
+
+
+def _errors(document: bytes | str | dict[str, Any], target: Shape) -> list[str]:
     found: dict[str, None] = {}
-    _check(json.loads(document, object_pairs_hook=_Pairs), _UNTYPED, "", found)
+    try:
+        root: Any = document
+        if isinstance(document, (bytes, str)):
+            root = json.loads(document, object_pairs_hook=_Pairs)
+        _check(root, target, "", found)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
     return list(found)[:MAX_ERRORS]
 
 
 def check_yaml(document: bytes | str) -> list[str]:
-    """Keys that stand twice in a mapping of a YAML document. Text that is no YAML raises yaml.YAMLError."""
+    """Keys that stand twice in a mapping of a YAML document.
+
+    Raises ValueError beyond the limits of yaml_bounds, yaml.YAMLError for what is no YAML.
+    """
+    yaml_bounds.check(document)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     lines: list[str] = []
     _check_node(yaml.compose(document, Loader=loader), lines, set())

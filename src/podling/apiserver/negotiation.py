@@ -10,7 +10,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from podling.api import field, status
+from podling.api import field, status, yaml_bounds
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -74,6 +74,7 @@ def to_json(body: bytes, media_type: str) -> bytes:
     if media_type != YAML:
         return body
     try:
+        yaml_bounds.check(body)
         return msgspec.json.encode(_with_text_keys(yaml.load(body, Loader=_Loader)))
     except (yaml.YAMLError, TypeError, ValueError) as error:
         raise status.bad_request(f"error converting YAML to JSON: {error}") from error

@@ -1148,7 +1148,7 @@ class PodSchedulingGate(Object, kw_only=True):
 
 
 class PodSchedulingGroup(Object, kw_only=True):
-    pod_group_name: str = ""
+    pod_group_name: str | None = None
 
 
 class PodSecurityContext(Object, kw_only=True):

@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 from podling.api import status
+from podling.api.coerce import TOO_DEEP
 
 MAX_OPERATIONS = 10_000
 
@@ -22,6 +23,8 @@ def apply(document: dict[str, Any], patch: Any) -> dict[str, Any]:
         raise status.bad_request(f"error decoding patch: {error}") from error
     try:
         result = operations.apply(deepcopy(document), in_place=True)
+    except RecursionError:
+        raise status.bad_request(TOO_DEEP) from None
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError) as error:
         raise status.unprocessable("patch", str(error)) from error
     if not isinstance(result, dict):

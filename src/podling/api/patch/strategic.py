@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from podling.api import shape, status
+from podling.api.coerce import TOO_DEEP
 from podling.api.shape import Shape
 from podling.api.status import ApiError
 from podling.api.types import Merge, Object
@@ -31,7 +32,10 @@ def apply(document: Document, patch: object, type_: type[Object]) -> Document:
     """A patched document of `type_`, sharing what did not change. Raises ApiError."""
     if not isinstance(patch, dict):
         raise status.bad_request("invalid JSON document")
-    return _merge_map(document, patch, shape.of(type_))
+    try:
+        return _merge_map(document, patch, shape.of(type_))
+    except RecursionError:
+        raise status.bad_request(TOO_DEEP) from None
 
 
 def _field(target: Shape, name: str) -> tuple[Shape, Merge]:
