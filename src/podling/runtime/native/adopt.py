@@ -115,7 +115,7 @@ def _programs(root: str) -> Iterator[tuple[int, list[bytes]]]:
 
 def sweep(host: Host, sandboxes: set[str], containers: set[str]) -> None:
     """Removes what bears the name of no record."""
-    for directory in (host.layout.namespaces, host.layout.shm, host.layout.pause):
+    for directory in (host.layout.sandboxes, host.layout.pause):
         for name in os.listdir(directory):
             if name not in sandboxes:
                 sandbox.remove_traces(host, name)

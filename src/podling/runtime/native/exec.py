@@ -31,7 +31,9 @@ async def exec_sync(host: Host, container: Container, cmd: Sequence[str], timeou
     pid_file = container.bundle / f"exec-{os.urandom(8).hex()}"
     argv = [runtime.path, *runtime.global_arguments, "exec", "--pid-file", str(pid_file), container.id]
     argv += cmd
-    running = asyncio.create_task(spawn.run(host.workers, argv, limit=OUTPUT_LIMIT), name=f"exec in {container.id}")
+    running = asyncio.create_task(
+        spawn.run_async(host.workers, argv, limit=OUTPUT_LIMIT), name=f"exec in {container.id}"
+    )
     try:
         finished, _ = await asyncio.wait([running], timeout=timeout_seconds or None)
         if not finished:

@@ -112,4 +112,4 @@ class Host:
         return self.handlers[handler] if handler else self.runtime
 
     def conmon(self, runtime: OCIRuntime) -> Conmon:
-        return Conmon(self.conmon_path, runtime, self.layout.exits, self.workers)
+        return Conmon(self.conmon_path, runtime, self.layout.exits)

@@ -48,11 +48,10 @@ class _SyncMessage(Struct):
 class Conmon:
     """Starts conmon processes."""
 
-    def __init__(self, path: str, runtime: OCIRuntime, exits: Path, workers: spawn.Workers) -> None:
+    def __init__(self, path: str, runtime: OCIRuntime, exits: Path) -> None:
         self._path = path
         self._runtime = runtime
         self._exits = exits
-        self._workers = workers
 
     def _arguments(
         self, container_id: str, name: str, bundle: Path, log_path: str, *, tty: bool, stdin: bool, stdin_once: bool
@@ -72,7 +71,7 @@ class Conmon:
                 argv.append("--leave-stdin-open")
         return argv
 
-    async def create(
+    def create(
         self,
         container_id: str,
         name: str,
@@ -85,7 +84,8 @@ class Conmon:
     ) -> tuple[Process, Process]:
         """Starts conmon, which has the OCI runtime create the container; returns (first process, conmon).
 
-        Raises CRIError with the OCI runtime's own message; conmon is gone then.
+        Blocking, some 10 ms; in a thread of Workers. Raises CRIError with the OCI runtime's own message; conmon is gone
+        then, or about to go.
         """
         argv = self._arguments(container_id, name, bundle, log_path, tty=tty, stdin=stdin, stdin_once=stdin_once)
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -93,13 +93,11 @@ class Conmon:
         try:
             try:
                 env = {**spawn.ENVIRONMENT, "_OCI_SYNCPIPE": "3"}
-                pid = await self._workers.run(
-                    lambda: spawn.spawn(argv, fds={2: errors, 3: write_end}, cwd=bundle, env=env)
-                )
+                pid = spawn.spawn(argv, fds={2: errors, 3: write_end}, cwd=bundle, env=env)
             finally:
                 os.close(write_end)
-            answer = await _read_line(read_end)
-            await spawn.wait(pid)  # of the process that forked the daemon, or failed before
+            answer = _read_line(read_end)
+            spawn.reap(pid)  # of the process that forked the daemon, or failed before
             if not answer:
                 said = os.pread(errors, 65536, 0).decode(errors="replace").strip()
                 raise CRIError("StartError", said or "conmon ended without creating the container")
@@ -109,7 +107,7 @@ class Conmon:
         message = msgspec.json.decode(answer, type=_SyncMessage)
         if message.data <= 0:
             raise CRIError("StartError", message.message)
-        return await self._workers.run(lambda: (Process.of(message.data), conmon_of(bundle)))
+        return Process.of(message.data), conmon_of(bundle)
 
 
 def conmon_of(bundle: Path) -> Process:
@@ -120,16 +118,11 @@ def conmon_of(bundle: Path) -> Process:
         return Process()
 
 
-async def _read_line(fd: int) -> bytes:
+def _read_line(fd: int) -> bytes:
     """One line, or b"" when the other end closes before."""
-    os.set_blocking(fd, False)
     data = bytearray()
     while b"\n" not in data:
-        await spawn.readable(fd)
-        try:
-            chunk = os.read(fd, 65536)
-        except BlockingIOError:
-            continue
+        chunk = os.read(fd, 65536)
         if not chunk:
             return b""
         data += chunk

@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from podling.runtime.native import syscalls
@@ -18,13 +18,14 @@ SHM_SIZE = 64 << 20
 """Bytes of /dev/shm in a Pod, as every runtime has it."""
 
 
-def create(directory: Path, kinds: frozenset[str], hostname: str, sysctls: Mapping[str, str]) -> None:
+def create(
+    directory: Path, kinds: frozenset[str], hostname: str, sysctls: Mapping[str, str], meanwhile: Callable[[], None]
+) -> None:
     """Makes new namespaces (of "net", "ipc", "uts") and pins each at directory/<kind>. Blocking; about 1 ms.
 
     The host name is set in the new UTS namespace and sysctls are written from inside, where the kernel shows those of
-    the namespace. Raises CRIError; then nothing is left pinned.
+    the namespace. `meanwhile` is called while that goes on. Raises CRIError; some may be pinned then.
     """
-    directory.mkdir(mode=0o700, exist_ok=True)
     failure: list[BaseException] = []
 
     def make() -> None:
@@ -45,9 +46,11 @@ def create(directory: Path, kinds: frozenset[str], hostname: str, sysctls: Mappi
 
     thread = threading.Thread(target=make, name="namespaces")
     thread.start()
-    thread.join()
+    try:
+        meanwhile()
+    finally:
+        thread.join()
     if failure:
-        unpin(directory)
         if isinstance(failure[0], CRIError):
             raise failure[0]
         raise CRIError("NamespaceError", f"cannot make the sandbox's namespaces: {failure[0]}") from failure[0]
@@ -60,13 +63,11 @@ def pin(namespace: str, target: Path) -> None:
 
 
 def unpin(directory: Path) -> None:
-    """Lets go of all namespaces pinned in `directory` and removes it. Idempotent."""
-    with contextlib.suppress(FileNotFoundError):
-        for entry in list(os.scandir(directory)):
-            while syscalls.umount(entry.path):
-                pass
-            os.unlink(entry.path)
-        directory.rmdir()
+    """Lets go of the namespaces pinned in `directory`. Idempotent."""
+    for kind in (*_FLAGS, "pid"):
+        while syscalls.umount(directory / kind):
+            pass
+        (directory / kind).unlink(missing_ok=True)
 
 
 def mount_shm(target: Path) -> None:

@@ -1,19 +1,24 @@
-"""The OCI runtime program: crun, runc, or another with their command line."""
+"""The OCI runtime program: crun, runc, or another with their command line.
+
+All functions that run it block for its time, some 5 ms: call them in a worker thread.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import logging
 import os
 import re
 import shutil
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from podling.runtime.native import spawn
+from podling.runtime.native import spawn, syscalls
+from podling.runtime.native.state import Layout
 from podling.runtime.protocol import CRIError
 
 log = logging.getLogger(__name__)
@@ -27,44 +32,44 @@ _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class OCIRuntime:
     """Runs `<path> --root <root> <command>`; `root` holds the program's own state."""
 
-    def __init__(self, path: str, root: Path, workers: spawn.Workers) -> None:
+    def __init__(self, path: str, root: Path, name: str) -> None:
         self.path = path
-        self.name = os.path.basename(path)
+        self.name = name
         self.root = root
-        self._workers = workers
 
     @property
     def global_arguments(self) -> list[str]:
         return ["--root", str(self.root)]
 
-    async def command(self, *arguments: str) -> spawn.Completed:
-        return await spawn.run(self._workers, [self.path, *self.global_arguments, *arguments])
+    def command(self, *arguments: str) -> spawn.Completed:
+        return spawn.run([self.path, *self.global_arguments, *arguments])
 
-    async def start(self, container_id: str) -> None:
+    def start(self, container_id: str) -> None:
         """Lets a created container's process begin. Raises CRIError with the program's own message."""
-        done = await self.command("start", container_id)
+        done = self.command("start", container_id)
         if done.exit_code != 0:
             raise CRIError("StartError", explain(done.stderr))
 
-    async def delete(self, container_id: str) -> None:
+    def delete(self, container_id: str) -> None:
         """Kills what is left, removes control groups and the program's state. Idempotent."""
-        done = await self.command("delete", "--force", container_id)
-        if done.exit_code != 0 and (self.root / container_id).exists():
-            log.warning("%s delete %s: %s", self.name, container_id, explain(done.stderr))
+        done = self.command("delete", "--force", container_id)
+        left = self.root / container_id
+        if done.exit_code != 0 and left.exists():  # made in part only, so that the program does not know it
+            log.info("%s delete %s: %s", self.name, container_id, explain(done.stderr))
+            shutil.rmtree(left, ignore_errors=True)
 
-    async def state(self, container_id: str) -> str:
+    def state(self, container_id: str) -> str:
         """creating, created, running, stopped, or "" for a container that it does not know."""
-        done = await self.command("state", container_id)
+        done = self.command("state", container_id)
         if done.exit_code != 0:
             return ""
         return str(msgspec.json.decode(done.stdout)["status"])
 
-    async def version(self) -> str:
-        done = await spawn.run(self._workers, [self.path, "--version"])
-        first = done.stdout.decode(errors="replace").partition("\n")[0]
+    def version(self) -> str:
+        first = spawn.run([self.path, "--version"]).stdout.decode(errors="replace").partition("\n")[0]
         return first.split()[-1] if first else ""
 
-    async def probe(self) -> str:
+    def probe(self) -> str:
         """Why this program cannot run containers on this machine; "" when it can.
 
         Runs one whose executable is missing: when the program gets as far as telling that, all before works.
@@ -76,9 +81,9 @@ class OCIRuntime:
             (Path(directory) / "config.json").write_bytes(msgspec.json.encode(_probe_spec()))
             name = "run-" + os.path.basename(directory)
             try:
-                done = await asyncio.wait_for(self.command("run", "--bundle", directory, name), 20)
-            except (OSError, TimeoutError) as error:
-                return str(error) or "does not answer"
+                done = self.command("run", "--bundle", directory, name)
+            except OSError as error:
+                return str(error)
             message = explain(done.stderr)
             return "" if re.search(r"not found|no such file", message, re.IGNORECASE) else message
 
@@ -101,16 +106,46 @@ def find(name: str) -> str:
     return os.path.abspath(path)
 
 
-async def select(name: str, root: Path, workers: spawn.Workers) -> OCIRuntime:
+def load(name: str, layout: Layout) -> OCIRuntime:
+    """The program of that name or path. Raises CRIError.
+
+    It is run from a read-only mount. crun and runc guard themselves against being overwritten by a container
+    (CVE-2019-5736): they copy themselves into memory and execute the copy, at each start, unless they lie on a
+    read-only mount. That saves a third of the time of a short run.
+    """
+    path = find(name)
+    target = layout.programs / f"{os.path.basename(path)}-{zlib.crc32(path.encode()):08x}"
+    try:
+        while syscalls.umount(target):  # of an earlier agent: the program may have been upgraded
+            pass
+        target.touch()
+        syscalls.bind(os.path.realpath(path), target)
+        syscalls.mount("none", target, "", syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
+    except OSError as error:
+        log.info("cannot mount %s read-only, it starts slower: %s", path, error)
+        return OCIRuntime(path, layout.oci, os.path.basename(path))
+    return OCIRuntime(str(target), layout.oci, os.path.basename(path))
+
+
+def unload(layout: Layout) -> None:
+    """Takes down what load mounted. Idempotent."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(layout.programs):
+            while syscalls.umount(layout.programs / name):
+                pass
+            (layout.programs / name).unlink()
+
+
+def select(name: str, layout: Layout) -> OCIRuntime:
     """The program of that name or path; for "" the first candidate that works here. Raises CRIError."""
     failures = []
     for candidate in [name] if name else CANDIDATES:
         try:
-            runtime = OCIRuntime(find(candidate), root, workers)
+            runtime = load(candidate, layout)
         except CRIError as error:
             failures.append(error.message)
             continue
-        failure = await runtime.probe()
+        failure = runtime.probe()
         if not failure:
             return runtime
         failures.append(f"{candidate} does not work here: {failure}")

@@ -65,7 +65,7 @@ class NativeRuntime:
         self._workers = workers = Workers()
         await workers.run(layout.create)
         await workers.run(prepare_machine, layout)
-        runtime = await oci.select(self._config.oci_runtime, layout.oci, workers)
+        runtime = await workers.run(oci.select, self._config.oci_runtime, layout)
         self._opened = host = Host(
             layout=layout,
             workers=workers,
@@ -74,10 +74,7 @@ class NativeRuntime:
             images=self._config.images,
             network=self._config.network,
             runtime=runtime,
-            handlers={
-                name: oci.OCIRuntime(oci.find(path), layout.oci, workers)
-                for name, path in self._config.handlers.items()
-            },
+            handlers={name: await workers.run(oci.load, path, layout) for name, path in self._config.handlers.items()},
             conmon=oci.find(self._config.conmon),
             on_exit=self._on_exit,
         )
@@ -134,7 +131,8 @@ class NativeRuntime:
 
     async def oci_version(self) -> str:
         """The OCI runtime in use with its version: "crun 1.8.1"."""
-        return f"{self._host.runtime.name} {await self._host.runtime.version()}"
+        runtime = self._host.runtime
+        return f"{runtime.name} {await self._host.workers.run(runtime.version)}"
 
     async def status(self) -> Sequence[RuntimeCondition]:
         return [RuntimeCondition(type="RuntimeReady", status=True), await self._host.network.status()]
@@ -265,6 +263,7 @@ def prepare_machine(layout: Layout) -> None:
 def reset_machine(data_dir: Path, run_dir: Path) -> None:
     """Takes back what prepare_machine changed, unless others use it. Call when all Pods are gone. Blocking."""
     layout = Layout(data_dir, run_dir)
+    oci.unload(layout)
     cgroup.undo(_noted(layout))
     layout.host_changes.unlink(missing_ok=True)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 import signal
 import socket
@@ -58,16 +57,8 @@ class Sandbox:
         return self.record.phase == SandboxPhase.READY
 
     @property
-    def _namespace_dir(self) -> Path:
-        return self._host.layout.namespaces / self.id
-
-    @property
-    def _shm(self) -> Path:
-        return self._host.layout.shm / self.id
-
-    @property
     def _directory(self) -> Path:
-        return self._host.records.sandbox_dir(self.id)
+        return self._host.layout.sandboxes / self.id
 
     @property
     def own_network(self) -> bool:
@@ -75,7 +66,7 @@ class Sandbox:
 
     @property
     def netns_path(self) -> str:
-        return str(self._namespace_dir / "net") if self.own_network else ""
+        return str(self._directory / "net") if self.own_network else ""
 
     @property
     def hostname(self) -> str:
@@ -113,10 +104,14 @@ class Sandbox:
 
     def _prepare(self) -> None:
         config = self.record.config
+        self._directory.mkdir(mode=0o711)
+        namespaces.create(self._directory, self._kinds(), config.hostname, config.sysctls, meanwhile=self._write_files)
+
+    def _write_files(self) -> None:
+        config = self.record.config
         self._host.records.write_sandbox(self.record)
-        namespaces.create(self._namespace_dir, self._kinds(), config.hostname, config.sysctls)
         if config.namespaces.ipc != NamespaceMode.NODE:
-            namespaces.mount_shm(self._shm)
+            namespaces.mount_shm(self._directory / "shm")
         if config.hostname:
             (self._directory / "hostname").write_text(config.hostname + "\n")
         resolv_conf = _resolv_conf(config.dns)
@@ -139,7 +134,7 @@ class Sandbox:
         await self._stop_pause()
         if self.own_network:
             await self._host.network.teardown(self.id, self.netns_path, self.record.config)
-        await self._host.workers.run(namespaces.unpin, self._namespace_dir)
+        await self._host.workers.run(namespaces.unpin, self._directory)
 
     async def destroy(self) -> None:
         """Removes everything but the containers, whatever is there of it; the record goes last. Idempotent."""
@@ -161,28 +156,26 @@ class Sandbox:
         """A container of the OCI runtime's, so that the Pod's processes cannot reach the host through /proc/1/root."""
         runtime = self.runtime
         catatonit = oci.find("catatonit")
-        await self._host.workers.run(self._write_pause_bundle, catatonit)
         pid_file = self._pause_bundle / "pidfile"
-        done = await runtime.command(
-            "create", "--bundle", str(self._pause_bundle), "--pid-file", str(pid_file), self.id
-        )
-        if done.exit_code != 0:
-            raise CRIError("NamespaceError", f"cannot start the Pod's pause process: {oci.explain(done.stderr)}")
-        await runtime.start(self.id)
 
-        def pin() -> Process:
+        def start() -> Process:
+            self._write_pause_bundle(catatonit)
+            done = runtime.command("create", "--bundle", str(self._pause_bundle), "--pid-file", str(pid_file), self.id)
+            if done.exit_code != 0:
+                raise CRIError("NamespaceError", f"cannot start the Pod's pause process: {oci.explain(done.stderr)}")
+            runtime.start(self.id)
             pid = int(pid_file.read_text())
-            namespaces.pin(f"/proc/{pid}/ns/pid", self._namespace_dir / "pid")
+            namespaces.pin(f"/proc/{pid}/ns/pid", self._directory / "pid")
             return Process.of(pid)
 
-        self.record.pause = await self._host.workers.run(pin)
+        self.record.pause = await self._host.workers.run(start)
         self._watch_pause()
 
     def _write_pause_bundle(self, catatonit: str) -> None:
         bundle = self._pause_bundle
         (bundle / "rootfs").mkdir(parents=True)
         joined = [
-            {"type": {"net": "network"}.get(kind, kind), "path": str(self._namespace_dir / kind)}
+            {"type": {"net": "network"}.get(kind, kind), "path": str(self._directory / kind)}
             for kind in sorted(self._kinds())
         ]
         spec = {
@@ -229,7 +222,7 @@ class Sandbox:
             watch.signal(signal.SIGKILL)
             watch.close()
         if self.record.config.namespaces.pid == NamespaceMode.POD:
-            await self.runtime.delete(self.id)
+            await self._host.workers.run(self.runtime.delete, self.id)
             await self._host.workers.run(self._host.cgroups.remove, self._pause_cgroup)
 
     # adoption after the agent has started anew
@@ -244,7 +237,7 @@ class Sandbox:
             self.record.boot_id = self._host.boot_id
             if self.record.phase == SandboxPhase.READY:
                 await self._release()
-            await self._host.workers.run(namespaces.unmount_shm, self._shm)
+            await self._host.workers.run(remove_directory, self._host, self.id)
             self.record.phase = SandboxPhase.STOPPED
             await self._host.workers.run(self._host.records.write_sandbox, self.record)
         elif self.ready and self.record.config.namespaces.pid == NamespaceMode.POD:
@@ -260,13 +253,13 @@ class Sandbox:
 
     def files(self) -> SandboxFiles:
         """What a container joins and mounts; the PID namespace is the container's own matter."""
-        joined = {kind: str(self._namespace_dir / kind) for kind in self._kinds()}
+        joined = {kind: str(self._directory / kind) for kind in self._kinds()}
         if "net" in joined:
             joined["network"] = joined.pop("net")
         hostname, resolv_conf = self._directory / "hostname", self._directory / "resolv.conf"
         return SandboxFiles(
             namespaces=joined,
-            shm=str(self._shm) if "ipc" in joined else "/dev/shm",
+            shm=str(self._directory / "shm") if "ipc" in joined else "/dev/shm",
             hostname_file=str(hostname) if hostname.exists() else "",
             resolv_conf=str(resolv_conf) if resolv_conf.exists() else "",
             hostname=self.hostname,
@@ -274,7 +267,7 @@ class Sandbox:
 
     @property
     def pid_namespace(self) -> str:
-        return str(self._namespace_dir / "pid")
+        return str(self._directory / "pid")
 
     def status(self) -> SandboxStatus:
         config = self.record.config
@@ -302,13 +295,19 @@ def new_record(sandbox_id: str, config: SandboxConfig, handler: str, boot_id: st
 
 
 def remove_traces(host: Host, sandbox_id: str) -> None:
-    """Unmounts and deletes what is named after a sandbox. Idempotent; blocking."""
-    namespaces.unpin(host.layout.namespaces / sandbox_id)
-    namespaces.unmount_shm(host.layout.shm / sandbox_id)
-    bundle = host.layout.pause / sandbox_id
-    if os.path.isdir(bundle):
-        shutil.rmtree(bundle)
+    """Unmounts and deletes what is named after a sandbox. Idempotent; blocking. The record goes last."""
+    remove_directory(host, sandbox_id)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(host.layout.pause / sandbox_id)
     host.records.remove_sandbox(sandbox_id)
+
+
+def remove_directory(host: Host, sandbox_id: str) -> None:
+    directory = host.layout.sandboxes / sandbox_id
+    namespaces.unpin(directory)
+    namespaces.unmount_shm(directory / "shm")
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(directory)
 
 
 def _resolv_conf(dns: DNSConfig | None) -> str:

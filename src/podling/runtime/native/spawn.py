@@ -29,6 +29,9 @@ ENVIRONMENT = {
 """Helper programs get a clean environment, so that nothing of the agent's leaks into containers or changes them."""
 
 
+_OUTPUT_LIMIT = 1 << 20
+
+
 class Completed(Struct, frozen=True):
     exit_code: int
     """128 + signal number when a signal ended it."""
@@ -39,7 +42,7 @@ class Completed(Struct, frozen=True):
 class Workers:
     """The threads in which the runtime does what would block the event loop."""
 
-    def __init__(self, count: int = 8) -> None:
+    def __init__(self, count: int = 32) -> None:
         self._executor = ThreadPoolExecutor(
             count, thread_name_prefix="runtime", initializer=syscalls.unshare, initargs=(syscalls.CLONE_FS,)
         )
@@ -104,15 +107,16 @@ async def wait(pid: int) -> int:
     except asyncio.CancelledError:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        _reap(pid)
+        reap(pid)
         raise
     else:
-        return _reap(pid)
+        return reap(pid)
     finally:
         os.close(pidfd)
 
 
-def _reap(pid: int) -> int:
+def reap(pid: int) -> int:
+    """Waits for a child; blocking. Returns its exit code as `wait` does."""
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     return 128 - code if code < 0 else code
@@ -157,8 +161,19 @@ class Output:
         return bytes(self.data)
 
 
-async def run(workers: Workers, argv: Sequence[str], *, limit: int = 1 << 20) -> Completed:
-    """Runs a program to its end. Raises OSError when it cannot be started; kills it when cancelled."""
+def run(argv: Sequence[str]) -> Completed:
+    """Runs a program that says little to its end. Blocking, and faster than run_async. Raises OSError."""
+    out, err = os.memfd_create("stdout", os.MFD_CLOEXEC), os.memfd_create("stderr", os.MFD_CLOEXEC)
+    try:
+        code = reap(spawn(argv, fds={1: out, 2: err}))
+        return Completed(code, os.pread(out, _OUTPUT_LIMIT, 0), os.pread(err, _OUTPUT_LIMIT, 0))
+    finally:
+        os.close(out)
+        os.close(err)
+
+
+async def run_async(workers: Workers, argv: Sequence[str], *, limit: int = _OUTPUT_LIMIT) -> Completed:
+    """Runs a program to its end, however much it says. Raises OSError; kills the program when cancelled."""
     out, err = Output(limit), Output(limit)
     try:
         pid = await workers.run(lambda: spawn(argv, fds={1: out.write, 2: err.write}))
