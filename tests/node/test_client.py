@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from tests.support.api_server import ApiServer
 from tests.support.relay import Relay
 
@@ -167,8 +168,11 @@ def test_a_client_certificate_and_the_servers_authority_over_tls(server: ApiServ
         )
         async with Client(config) as client:
             assert "default" in [n.metadata.name for n in (await client.list(Namespace)).items]
+            async with aclosing(client.watch(Namespace, resource_version="0")) as events:
+                assert (await anext(events)).type is EventType.ADDED
 
     run(scenario)
+    uvloop.run(scenario())
 
 
 def test_a_wrong_token_is_unauthorized_and_an_unknown_authority_no_connection(server: ApiServer) -> None:
@@ -360,6 +364,33 @@ def test_an_informer_outlasts_the_death_of_the_server(tmp_path: Path) -> None:
             server.kill()
 
     run(scenario)
+
+
+def test_an_informer_that_may_not_list_says_so_once(server: ApiServer, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        ca = (server.directory / "data" / "pki" / "ca.crt").read_bytes()
+        client = Counting(ClientConfig(server=server.url, ca=ca, token="wrong"))
+        async with client, running(Informer(client, ConfigMap).run()):
+            await client.counted.wait()
+
+    with caplog.at_level(logging.WARNING, "podling.client"):
+        run(scenario)
+    assert [record.getMessage() for record in caplog.records] == ["cannot list and watch configmaps: Unauthorized"]
+
+
+class Counting(Client):
+    """Knows when it was used a third time."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        super().__init__(config)
+        self.counted = asyncio.Event()
+        self._count = 0
+
+    async def request(self, method: str, path: str, **options: Any) -> bytes:
+        self._count += 1
+        if self._count == 3:
+            self.counted.set()
+        return await super().request(method, path, **options)
 
 
 def test_a_set_shares_informers_of_the_same_kind_and_selection(server: ApiServer) -> None:

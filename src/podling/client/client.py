@@ -14,7 +14,6 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from enum import StrEnum
-from functools import cache
 from typing import Any, Generic, Literal, Self, TypeVar
 from urllib.parse import urlencode
 
@@ -92,27 +91,22 @@ class ListResult(msgspec.Struct, Generic[T], frozen=True):
     """Asks for the next page; empty at the end."""
 
 
-class _Items(msgspec.Struct, Generic[T]):
-    """A list of whatever kind."""
+class _Items(msgspec.Struct):
+    """A list of whatever kind. Objects are decoded one by one, since `codec` knows how to mend API types only."""
 
     metadata: ListMeta = msgspec.field(default_factory=ListMeta)
-    items: list[T] = msgspec.field(default_factory=list)
+    items: list[msgspec.Raw] = msgspec.field(default_factory=list)
 
 
-class _Frame(msgspec.Struct, Generic[T]):
+class _Frame(msgspec.Struct):
     """One line of a watch."""
 
     type: str
-    object: T
+    object: msgspec.Raw
 
 
-class _Kind(msgspec.Struct):
-    type: str
-
-
-class _ErrorFrame(msgspec.Struct):
-    type: str
-    object: Status
+_decode_items = msgspec.json.Decoder(_Items).decode
+_decode_line = msgspec.json.Decoder(_Frame).decode
 
 
 class Client:
@@ -228,8 +222,9 @@ class Client:
             **{"continue": continue_token},
         )
         path = (resource or scheme.by_type(type)).path(namespace)
-        result = codec.decode(_items_type(type), await self.request("GET", path + params))
-        return ListResult(result.items, result.metadata.resource_version, result.metadata.continue_)
+        result = _decode_items(await self.request("GET", path + params))
+        items = [codec.decode(type, item) for item in result.items]
+        return ListResult(items, result.metadata.resource_version, result.metadata.continue_)
 
     async def delete_collection(
         self, type: type[T], namespace: str = "", *, label_selector: str = "", field_selector: str = ""
@@ -365,26 +360,11 @@ def _api_error(code: int, answer: bytes) -> ApiError:
     return ApiError(status)
 
 
-@cache
-def _items_type(type: type[Any]) -> Any:
-    return _Items[type]  # type: ignore[valid-type]
-
-
-@cache
-def _frame_type(type: type[Any]) -> Any:
-    return _Frame[type]  # type: ignore[valid-type]
-
-
 def _decode_frame(type: type[T], line: bytes) -> WatchEvent[T]:
-    try:
-        frame = codec.decode(_frame_type(type), line)
-    except codec.DecodeError:
-        if codec.decode(_Kind, line).type != "ERROR":
-            raise
-        frame = None
-    if frame is None or frame.type == "ERROR":
-        raise ApiError(codec.decode(_ErrorFrame, line).object)
-    return WatchEvent(EventType(frame.type), frame.object)
+    frame = _decode_line(line)
+    if frame.type == "ERROR":
+        raise ApiError(codec.decode(Status, frame.object))
+    return WatchEvent(EventType(frame.type), codec.decode(type, frame.object))
 
 
 def _ssl_context(config: ClientConfig) -> ssl.SSLContext:

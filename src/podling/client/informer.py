@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from podling.api import scheme
+from podling.api import codec, scheme
 from podling.api.scheme import Resource
 from podling.api.status import ApiError
 from podling.client.backoff import Backoff
@@ -107,7 +107,11 @@ class Informer(Generic[T]):
                 if error.code in (410, 504):
                     self.forget_history()
                 if error.code != 410:
-                    self._complain(error)
+                    self._complain(str(error))
+            except codec.DecodeError as error:
+                # An object that is none of this type (another server's, another version's): it may be mended.
+                self.forget_history()
+                self._complain(str(error))
             if loop.time() - started > _SHORT_WATCH:
                 backoff.reset()
             await self._client.recovered(backoff.next())
@@ -185,8 +189,7 @@ class Informer(Generic[T]):
             # One wrong handler must not cost the others their events.
             log.exception("a handler failed on %s %s %s", type, self.resource.kind, "/".join(_key(obj)))
 
-    def _complain(self, error: ApiError) -> None:
-        text = str(error)
+    def _complain(self, text: str) -> None:
         if text != self._complaint:
             self._complaint = text
             log.warning("cannot list and watch %s: %s", self.resource.plural, text)
