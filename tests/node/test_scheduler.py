@@ -16,7 +16,7 @@ from tests.support.relay import Relay
 from podling.api.core.v1 import Event, Namespace, Node, Pod, PodCondition, ServiceAccount
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.status import ApiError
-from podling.client.client import Client, ClientConfig, EventType
+from podling.client.client import Client, ClientConfig, ConnectionFailed, EventType
 from podling.client.informer import Informer
 from podling.scheduler.scheduler import Scheduler
 
@@ -340,3 +340,50 @@ def test_a_pod_deleted_while_it_waits_is_forgotten(server: ApiServer) -> None:
             await it.client.get(Pod, "gone", it.namespace)
 
     run(server, test)
+
+
+def test_while_the_server_is_killed_again_and_again_every_pod_is_placed_and_no_node_overfilled(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = ApiServer(tmp_path)
+        server.start()
+        try:
+            await server.ready()
+            async with asyncio.timeout(90), server.client() as client, server.client() as own, bench(client) as it:
+                for number in range(4):
+                    await it.node(f"node-{number}", cpu="10")
+
+                async def create(name: str) -> None:
+                    while True:
+                        try:
+                            await it.pod(name, requests={"cpu": "1"})
+                            return
+                        except ConnectionFailed:
+                            await client.recovered(0.05)
+                        except ApiError as error:
+                            # The answer to the first attempt was lost.
+                            if error.reason == "AlreadyExists":
+                                return
+                            raise
+
+                async def test() -> None:
+                    for batch in range(5):
+                        async with asyncio.TaskGroup() as tasks:
+                            for number in range(8):
+                                tasks.create_task(create(f"pod-{batch}-{number}"))
+                            tasks.create_task(die_and_rise(server))
+                    await it.until(lambda: len([p for p in it.pods.list() if p.spec.node_name]) == 40)
+                    placed = [pod.spec.node_name for pod in it.pods.list()]
+                    assert sorted(placed.count(f"node-{n}") for n in range(4)) == [10, 10, 10, 10]
+
+                await with_scheduler(own, test())
+        finally:
+            server.kill()
+
+    asyncio.run(scenario())
+
+
+async def die_and_rise(server: ApiServer) -> None:
+    await asyncio.sleep(0.02)
+    await asyncio.to_thread(server.kill)
+    server.start()
+    await server.ready()
