@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         "mounts": _unmount,
         "network": _remove_network,
         "cgroups": _remove_cgroups,
+        "machine settings": _restore_machine,
         "files": _remove_files,
     }
     failures: list[str] = []
@@ -181,6 +182,12 @@ def _remove_network(settings: Settings) -> None:
     from podling.network.bridge import Bridge, BridgeConfig
 
     asyncio.run(Bridge(BridgeConfig(settings.bridge, settings.pod_cidr, settings.data_dir)).reset())
+
+
+def _restore_machine(settings: Settings) -> None:
+    from podling.runtime.native.runtime import reset_machine
+
+    reset_machine(settings.data_dir, settings.run_dir)
 
 
 def _remove_files(settings: Settings) -> None:

@@ -91,9 +91,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--bridge", type=_bridge, metavar="NAME", help=f"the Pod network's interface ({default.bridge})")
     add("--pod-cidr", type=_cidr, metavar="CIDR", help=f"addresses of Pods ({default.pod_cidr})")
     add("--service-cidr", type=_cidr, metavar="CIDR", help=f"addresses of Services ({default.service_cidr})")
-    add("--registries-conf", metavar="FILE", help="containers-registries.conf(5) for pulls (the machine's)")
+    add("--registries-conf", type=_file, metavar="FILE", help="containers-registries.conf(5) for pulls (the machine's)")
     add(
         "--oci-runtime",
+        type=_program,
         metavar="crun|runc|PATH",
         help="what runs the containers (crun, or runc where crun does not work)",
     )
@@ -181,6 +182,15 @@ def _directory(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("must not be empty")
     return Path(os.path.abspath(text))
+
+
+def _file(text: str) -> str:
+    return os.path.abspath(text) if text else ""
+
+
+def _program(text: str) -> str:
+    """A path is made absolute, for the agent works elsewhere."""
+    return os.path.abspath(text) if "/" in text else text
 
 
 def _port(text: str) -> int:
