@@ -13,13 +13,11 @@ V2BETA1 = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscovery
 
 def test_kubectl_lists_the_resources(api: Api) -> None:
     lines = api.kubectl("api-resources", "-o", "wide", "--no-headers").stdout.splitlines()
-    rows = {tuple(line.split()[:1]): line.split() for line in lines}
-    assert rows[("pods",)] == ["pods", "po", "v1", "true", "Pod"] + [
-        "create,delete,deletecollection,get,list,patch,update,watch",
-        "all",
-    ]
-    assert rows[("leases",)][1:4] == ["coordination.k8s.io/v1", "true", "Lease"]
-    assert rows[("namespaces",)][5] == "create,delete,get,list,patch,update,watch"
+    rows = {line.split()[0]: line.split() for line in lines}
+    verbs = "create,delete,deletecollection,get,list,patch,update,watch"
+    assert rows["pods"] == ["pods", "po", "v1", "true", "Pod", verbs, "all"]
+    assert rows["leases"][1:4] == ["coordination.k8s.io/v1", "true", "Lease"]
+    assert rows["namespaces"][5] == "create,delete,get,list,patch,update,watch"
 
 
 def test_kubectl_lists_the_api_versions(api: Api) -> None:

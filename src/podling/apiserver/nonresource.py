@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 from aiohttp.web import StreamResponse
 
@@ -37,4 +39,9 @@ async def _document(call: Call, path: str, root: str) -> Document | None:
     accept = call.request.headers.get("Accept", "")
     if root in ("api", "apis"):
         return discovery.handle(path, accept, call.request.host)
+    if root == "openapi":
+        from podling.apiserver import openapi  # rarely asked for
+
+        etag = call.request.headers.get("If-None-Match", "")
+        return await asyncio.to_thread(openapi.handle, path, call.query, accept, etag)
     return None
