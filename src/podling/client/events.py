@@ -104,7 +104,11 @@ class EventRecorder:
         while True:
             await self._wake.wait()
             while self._queue:
-                await self._write(self._queue[0])
+                try:
+                    await self._write(self._queue[0])
+                except Exception:
+                    # Events are a courtesy: whatever is wrong with one must not end the process that tells of it.
+                    log.exception("event not written: %s", self._queue[0])
                 self._queue.popleft()
                 if self._lost:
                     log.warning("%d events were lost: the queue was full", self._lost)
