@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from podling.store import database
 from podling.store.protocol import Event, EventType, StoreError
 from podling.store.sqlite import SQLiteOptions, SQLiteStore
 
@@ -152,7 +153,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", disk], check=True)
 
 
-def test_a_full_disk_fails_writes_loses_nothing_and_recovers(small_disk: Path) -> None:
+@pytest.mark.parametrize("wal_limit", [database.WAL_LIMIT_BYTES, 100_000], ids=["writing", "checkpointing"])
+def test_a_full_disk_fails_writes_loses_nothing_and_recovers(
+    small_disk: Path, wal_limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is found full by a write to the WAL, or by the copy of the WAL into the file that a write makes due."""
+    monkeypatch.setattr(database, "WAL_LIMIT_BYTES", wal_limit)
     path = small_disk / "store.db"
     written: list[str] = []
 
@@ -172,7 +178,7 @@ def test_a_full_disk_fails_writes_loses_nothing_and_recovers(small_disk: Path) -
                 await fill(store)
             assert 20 < len(written) < 200
             assert await keys(store) == sorted(written)
-            await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,size=8m", small_disk], check=True)
+            await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
             await store.create("/k/after", lambda r: b"x" * 10_000)
             written.append("/k/after")
 

@@ -74,6 +74,16 @@ def test_an_encoder_that_raises_takes_no_revision(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_value_that_cannot_be_written_does_not_stop_the_writer(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with await SQLiteStore.open(tmp_path / "s.db") as store:
+            with pytest.raises(StoreError, match="cannot write to the store"):
+                await store.create("/a/\ud800", value())
+            await store.create("/a", value())
+
+    asyncio.run(main())
+
+
 def test_a_watcher_that_falls_behind_catches_up_from_disk_in_order(tmp_path: Path) -> None:
     options = SQLiteOptions(watch_queue=10, memory_events=20)
 

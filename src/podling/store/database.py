@@ -11,6 +11,7 @@ threads at the same time, one call each; WAL readers see a snapshot and never ho
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
 import time
@@ -53,6 +54,9 @@ INSERT INTO compaction VALUES (0);
 
 TYPES: Final = (EventType.ADDED, EventType.MODIFIED, EventType.DELETED)
 CODES: Final = {type: code for code, type in enumerate(TYPES)}
+
+
+log = logging.getLogger(__name__)
 
 
 class Loaded(Struct, frozen=True):
@@ -211,8 +215,7 @@ class Database:
             self._retention.add(record.event.revision, now, record.size)
             self._grown(record.size + PAGE_BYTES)
         if self._wal_bytes > WAL_LIMIT_BYTES:
-            self._checkpoint(self._writer, "RESTART")
-            self._wal_bytes = 0
+            self._restart_wal()
         return self._compacted
 
     def _transaction(self, rows: Sequence[tuple[int, int, int, int, int, str, bytes]], compact: int) -> None:
@@ -262,6 +265,15 @@ class Database:
     def checkpoint(self) -> None:
         """Copies the WAL into the database file beside the writer. Raises sqlite3.Error."""
         self._checkpoint(self._reader, "PASSIVE")
+
+    def _restart_wal(self) -> None:
+        # The records are durable by now: whatever goes wrong here is no failure of theirs.
+        try:
+            self._checkpoint(self._writer, "RESTART")
+            self._wal_bytes = 0
+        except sqlite3.Error as error:
+            log.warning("cannot copy the write-ahead log of %s: %s", self._path, error)
+            self._wal_bytes = WAL_LIMIT_BYTES // 2  # tries again after as much more
 
     def _checkpoint(self, connection: sqlite3.Connection, mode: str) -> None:
         self._uncopied_bytes = 0

@@ -306,7 +306,8 @@ class SQLiteStore:
                 records = [write.record for write in batch]
                 try:
                     compacted = await loop.run_in_executor(self._write_thread, self._database.commit, records)
-                except sqlite3.Error as error:
+                except Exception as error:
+                    # Whatever it is: this task has to outlive it, for without it every write would wait for ever.
                     self._failed(batch, error)
                 else:
                     self._committed(batch, compacted)
@@ -327,7 +328,7 @@ class SQLiteStore:
         if self._database.checkpoint_due:
             self._attention.set()
 
-    def _failed(self, batch: Sequence[_Write], error: sqlite3.Error) -> None:
+    def _failed(self, batch: Sequence[_Write], error: Exception) -> None:
         log.error("cannot write %d changes to the store: %s", len(batch), error)
         for write in batch:
             del self._pending[write.record.event.key]
