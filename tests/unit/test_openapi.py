@@ -16,6 +16,9 @@ from podling.api.status import ApiError
 from podling.apiserver import discovery, openapi
 from podling.apiserver.openapi import gnostic, operations
 from podling.apiserver.openapi.handler import PROTOBUF
+from podling.apiserver.strategies import table
+from podling.apiserver.strategies.service import ServiceStrategy
+from podling.apiserver.strategy import Strategy
 
 VERSIONS = sorted({resource.root for resource in RESOURCES})
 CLIENT_GO = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
@@ -287,3 +290,10 @@ def test_other_media_types_are_406(path: str, accept: str) -> None:
 def test_descriptions_are_not_ours_to_lose() -> None:
     text = json.dumps(load("/openapi/v3/api/v1")["components"]["schemas"])
     assert len(re.findall('"description"', text)) > 1000
+
+
+def test_the_answer_to_a_deletion_is_documented_as_the_server_gives_it() -> None:
+    strategies = {resource.plural: table._BY_TYPE.get(resource.type, Strategy) for resource in RESOURCES}
+    strategies["services"] = ServiceStrategy
+    returned = {plural for plural, strategy in strategies.items() if strategy.returns_deleted}
+    assert returned == operations.RETURNED_WHEN_DELETED
