@@ -14,10 +14,13 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Timer
 from typing import Any
+
+from tests.support.https import Https
 
 PODLING = Path(sys.executable).parent / "podling"
 
@@ -92,6 +95,10 @@ class Cluster:
     def podling(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return run([str(PODLING), *argv], check=check)
 
+    def https(self) -> Https:
+        """A client of the TLS port, nobody at first."""
+        return Https(self.port, self.data_dir / "pki")
+
     # -- kubectl
 
     @property
@@ -105,6 +112,24 @@ class Cluster:
     def kubectl(self, *argv: str, stdin: str | None = None, timeout: float = 120) -> str:
         """Standard output of a kubectl command that succeeds."""
         return run(["kubectl", *argv], stdin=stdin, timeout=timeout, env=self.environment).stdout
+
+    @contextmanager
+    def kubectl_lines(self, *argv: str) -> Iterator[Iterator[str]]:
+        """The lines that a kubectl command prints, as they come; it is ended with the block."""
+        process = subprocess.Popen(
+            ["kubectl", *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self.environment
+        )
+        assert process.stdout is not None
+        # A test that waits for a line that never comes has to fail, not to hang.
+        alarm = Timer(60, process.kill)
+        alarm.start()
+        try:
+            yield (line.rstrip("\n") for line in process.stdout)
+        finally:
+            alarm.cancel()
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
     def apply(self, manifest: str | dict[str, Any], *argv: str) -> str:
         text = manifest if isinstance(manifest, str) else json.dumps(manifest)
