@@ -124,9 +124,15 @@ def test_bodies_over_three_megabytes_are_too_large(api: Api, config_maps: str) -
     assert answer.message == "Request entity is too large: limit is 3145728"
 
 
-def test_protobuf_is_not_understood(api: Api, pods: str) -> None:
-    answer = api.post(pods, b"k8s\x00", content_type="application/vnd.kubernetes.protobuf")
-    assert (answer.code, answer.json["reason"]) == (415, "UnsupportedMediaType")
+def test_unknown_media_types_are_refused(api: Api, pods: str) -> None:
+    for media_type in ("text/plain", "application/cbor", "application/x-www-form-urlencoded"):
+        answer = api.post(pods, pod(), content_type=media_type)
+        assert (answer.code, answer.json["reason"]) == (415, "UnsupportedMediaType")
+
+
+def test_protobuf_is_read_and_never_written(api: Api, pods: str) -> None:
+    broken = api.post(pods, b"k8s\x00\x07", content_type="application/vnd.kubernetes.protobuf")
+    assert (broken.code, broken.json["reason"]) == (400, "BadRequest")
     only = api.get(pods, headers={"Accept": "application/vnd.kubernetes.protobuf"})
     assert (only.code, only.json["reason"]) == (406, "NotAcceptable")
     either = api.get(pods, headers={"Accept": "application/vnd.kubernetes.protobuf,application/json"})

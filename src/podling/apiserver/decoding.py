@@ -8,7 +8,7 @@ import msgspec
 
 from podling.api import codec, defaults, status, strict
 from podling.api.scheme import Resource
-from podling.apiserver import negotiation
+from podling.apiserver import negotiation, protobuf
 from podling.apiserver.call import Call
 
 FIELD_VALIDATIONS = ("Ignore", "Warn", "Strict")
@@ -35,8 +35,12 @@ async def read(call: Call, kind: type[Any], api_version: str, kind_name: str) ->
 
     Raises ApiError (400, 413, 415, 422)."""
     level = field_validation(call)
-    media_type = negotiation.content_type(call.request.headers.get("Content-Type", ""))
+    supported = (*negotiation.SUPPORTED, negotiation.PROTOBUF)
+    media_type = negotiation.content_type(call.request.headers.get("Content-Type", ""), supported)
     raw = await call.body()
+    if media_type == negotiation.PROTOBUF:
+        document, problems = from_protobuf(raw, kind)
+        return _convert(call, document, kind, level, problems, api_version, kind_name)
     body = negotiation.to_json(raw, media_type) or b"{}"
     try:
         _check_type_meta(_type_meta.decode(body), api_version, kind_name)
@@ -56,12 +60,33 @@ async def read_object(call: Call, resource: Resource) -> Any:
 
 def from_document(call: Call, document: dict[str, Any], resource: Resource, level: str) -> Any:
     """An object of the resource from a plain document, with its defaults. Raises ApiError (400, 422)."""
-    api_version, kind_name = resource.api_version, resource.kind
+    problems = [] if level == "Ignore" else strict.check(document, resource.type)
+    return _convert(call, document, resource.type, level, problems, resource.api_version, resource.kind)
+
+
+def from_protobuf(body: bytes, kind: type[Any]) -> tuple[dict[str, Any], list[str]]:
+    """The document of a protobuf body and what was not understood in it. Raises ApiError (400, 415)."""
+    if not protobuf.decodes(kind):
+        raise status.unsupported_media_type(negotiation.SUPPORTED)
+    try:
+        return protobuf.decode(body, kind)
+    except protobuf.ProtobufError as error:
+        raise status.bad_request(f"error decoding protobuf: {error}") from error
+
+
+def _convert(
+    call: Call,
+    document: dict[str, Any],
+    kind: type[Any],
+    level: str,
+    problems: list[str],
+    api_version: str,
+    kind_name: str,
+) -> Any:
     found = _TypeMeta(str(document.get("apiVersion", "")), str(document.get("kind", "")))
     _check_type_meta(found, api_version, kind_name)
-    problems = [] if level == "Ignore" else strict.check(document, resource.type)
     try:
-        obj = codec.convert(document, resource.type)
+        obj = codec.convert(document, kind)
     except codec.DecodeError as error:
         raise _cannot_be_handled(api_version, kind_name, str(error)) from error
     return _finish(call, obj, level, problems, api_version, kind_name)
@@ -69,6 +94,8 @@ def from_document(call: Call, document: dict[str, Any], resource: Resource, leve
 
 def _finish(call: Call, obj: Any, level: str, problems: list[str], api_version: str, kind_name: str) -> Any:
     """Refuses (400) or warns of unknown and duplicate fields, as the client asked; sets defaults."""
+    if level == "Ignore":
+        problems = []
     if problems and level == "Strict":
         raise _cannot_be_handled(api_version, kind_name, strict.message(problems))
     call.warnings += problems

@@ -11,7 +11,7 @@ from aiohttp.web import StreamResponse
 from podling.api import codec, field, status
 from podling.api.field import FieldError
 from podling.api.meta.v1 import DeleteOptions, ListMeta
-from podling.apiserver import list_options, negotiation, output, responses
+from podling.apiserver import decoding, list_options, negotiation, output, responses
 from podling.apiserver.call import Call
 from podling.apiserver.routing import is_true
 from podling.apiserver.verbs.list import select
@@ -66,8 +66,9 @@ async def read_options(call: Call) -> DeleteOptions:
     """DeleteOptions of the body, else of the query. Raises ApiError (400, 413, 415, 422)."""
     body = await call.body()
     if body.strip():
-        media_type = negotiation.content_type(call.request.headers.get("Content-Type", ""))
-        options: DeleteOptions = _decode(call, negotiation.to_json(body, media_type))
+        supported = (*negotiation.SUPPORTED, negotiation.PROTOBUF)
+        media_type = negotiation.content_type(call.request.headers.get("Content-Type", ""), supported)
+        options: DeleteOptions = _decode(body, media_type)
     else:
         options = _from_query(call.query)
     errors = _errors(options)
@@ -76,9 +77,12 @@ async def read_options(call: Call) -> DeleteOptions:
     return options
 
 
-def _decode(call: Call, body: bytes) -> Any:
+def _decode(body: bytes, media_type: str) -> DeleteOptions:
     try:
-        document = msgspec.json.decode(body)
+        if media_type == negotiation.PROTOBUF:
+            document, _ = decoding.from_protobuf(body, DeleteOptions)
+        else:
+            document = msgspec.json.decode(negotiation.to_json(body, media_type))
     except msgspec.DecodeError as error:
         raise status.bad_request(f"couldn't get version/kind; json parse error: {error}") from error
     try:
