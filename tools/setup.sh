@@ -84,6 +84,7 @@ if [ "$(cat .venv/.podling-setup 2>/dev/null)" != "$wanted" ]; then
     echo "setup: installing the Python packages of requirements.lock ..."
     .venv/bin/python -m pip -qq install --require-hashes -r requirements.lock >>"$log" 2>&1 || fail "pip failed (see above)"
     .venv/bin/python -m pip -qq install --no-deps --no-build-isolation -e . >>"$log" 2>&1 || fail "pip failed (see above)"
+    .venv/bin/python -m compileall -q src # else the first `podling up` does it
     echo "$wanted" >.venv/.podling-setup
     did=1
 fi
