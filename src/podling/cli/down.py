@@ -31,9 +31,9 @@ def run(args: argparse.Namespace) -> int:
 
 def stop(settings: Settings, names: Sequence[str] = process.NAMES) -> bool:
     """Whether any of them was running. Raises CommandError if one cannot be stopped."""
+    pids = [pid for name in names if (pid := process.find(settings, name))]
     if systemd.is_running():
         systemd.stop(settings, names)
-    pids = [pid for name in names if (pid := process.find(settings, name))]
     if not pids:
         return False
     try:

@@ -19,11 +19,14 @@ _UNIT = """\
 Description=Podling {name} of {data_dir}
 After=network-online.target
 Wants=network-online.target
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
 ExecStart={command}
 {environment}
+StandardOutput=append:{log}
+StandardError=append:{log}
 Restart=always
 RestartSec=1
 # Containers are not part of the agent's life.
@@ -50,12 +53,15 @@ def unit(settings: Settings, name: str) -> str:
     """The unit file's text."""
     command = " ".join(f'"{word}"' for word in command_line(settings, name))
     environment = "\n".join(f"Environment={key}={value}" for key, value in ENVIRONMENT.items())
-    return _UNIT.format(name=name, data_dir=settings.data_dir, command=command, environment=environment)
+    return _UNIT.format(
+        name=name, data_dir=settings.data_dir, log=settings.log(name), command=command, environment=environment
+    )
 
 
 def start(settings: Settings, names: Sequence[str]) -> None:
     """Returns when all say that they are ready. Raises CommandError."""
     for name in process.NAMES:
+        settings.log(name).parent.mkdir(parents=True, exist_ok=True)
         (UNIT_DIRECTORY / unit_name(settings, name)).write_text(unit(settings, name))
     _systemctl("daemon-reload")
     units = [unit_name(settings, name) for name in names]
@@ -66,8 +72,7 @@ def start(settings: Settings, names: Sequence[str]) -> None:
         for name in names:
             status = _systemctl("show", "--property=StatusText", "--value", unit_name(settings, name)).strip()
             if status:
-                log = f"journalctl -u {unit_name(settings, name)}"
-                raise CommandError(f"{name}: {status} (log: {log})", error.details) from None
+                raise CommandError(f"{name}: {status} (log: {settings.log(name)})", error.details) from None
         raise
 
 
