@@ -10,9 +10,9 @@ from aiohttp.web import BaseRequest, StreamResponse
 
 from podling.api import scheme, status
 from podling.api.core.v1 import Pod
-from podling.api.meta.v1 import Status, StatusDetails
+from podling.api.meta.v1 import ListMeta, Status, StatusDetails
 from podling.api.scheme import Resource
-from podling.apiserver import nonresource, responses, reviews, routing
+from podling.apiserver import nonresource, output, responses, reviews, routing
 from podling.apiserver.authentication import impersonated
 from podling.apiserver.authorization import Attributes, authorize, denial, is_public
 from podling.apiserver.call import Call
@@ -46,6 +46,8 @@ _SUBRESOURCES: dict[tuple[str, str], dict[str, Handler]] = {
     ("pods", "log"): {"get": log.handle},
     ("serviceaccounts", "token"): {"create": token.handle},
 }
+_EMPTY_LISTS = {("apiextensions.k8s.io", "v1", "customresourcedefinitions"): "CustomResourceDefinitionList"}
+"""What does not exist here, so that its list is empty: kubectl asks it before it says that a kind is unknown."""
 _NAMED_VERBS = frozenset({"get", "update", "patch", "delete"})
 """Those about one object; the others are about a collection."""
 _LONG_RUNNING = frozenset({"watch"})
@@ -127,6 +129,9 @@ class RequestHandler:
         if (info.group, info.version, info.resource) == ("", "v1", "bindings") and info.verb == "create":
             self._route(call, scheme.by_type(Pod))
             return await binding.handle(call)
+        if info.verb == "list" and (empty := _EMPTY_LISTS.get((info.group, info.version, info.resource))):
+            metadata = ListMeta(resource_version=str(self._state.store.revision))
+            return await responses.send(call, output.join(empty, f"{info.group}/{info.version}", [], metadata))
         resource = scheme.by_plural(info.group, info.version, info.resource)
         if resource is None or info.rest or (info.namespace and not _in_namespace(resource, info)):
             raise status.no_route()
