@@ -161,8 +161,7 @@ def _handler(resource: Resource, info: RequestInfo) -> Handler:
         if info.verb != "watch" and bool(info.name) is not (info.verb in _NAMED_VERBS):
             handler = None
         if resource.namespaced and not info.namespace and info.verb not in ("list", "watch"):
-            # /api/v1/pods has only GET: objects are written in their namespace. Upstream lets create tell so.
-            handler = create.handle if info.verb == "create" and not info.name else None
+            handler = None  # objects of all namespaces can only be looked at
     if handler is None:
         raise _method_not_allowed()
     return handler

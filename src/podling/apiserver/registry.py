@@ -146,7 +146,6 @@ class Registry(Generic[T]):
         subresource: str = "",
         retry: bool = False,
         create: Callable[[], T] | None = None,
-        preconditions: Callable[[T], None] | None = None,
     ) -> Result:
         """Replaces the object by what `change` makes of the stored entry; it is called again after a lost race.
 
@@ -162,8 +161,6 @@ class Registry(Generic[T]):
                     raise self.not_found(name)
                 return await self.create(create(), namespace, caller)
             old, new = self.decode(entry.value), change(entry)
-            if preconditions is not None:
-                preconditions(old)
             unconditional = self._check_version(new, entry, name)
             new.metadata.resource_version = str(entry.revision)
             undo = await self._prepare_update(new, old, subresource, caller)
@@ -215,15 +212,7 @@ class Registry(Generic[T]):
             except KeyNotFound:
                 raise self.not_found(name) from None
 
-    async def delete(
-        self,
-        namespace: str,
-        name: str,
-        options: DeleteOptions,
-        caller: Caller,
-        *,
-        preconditions: Callable[[T], None] | None = None,
-    ) -> Result:
+    async def delete(self, namespace: str, name: str, options: DeleteOptions, caller: Caller) -> Result:
         """Deletes the object, or begins its deletion. Raises ApiError."""
         await self._admit(Operation.DELETE, None, None, "", caller, namespace=namespace, name=name)
         key = self.key(namespace, name)
@@ -231,8 +220,6 @@ class Registry(Generic[T]):
             entry = self.entry(namespace, name)
             obj = self.decode(entry.value)
             self._check_preconditions(obj, entry, options)
-            if preconditions is not None:
-                preconditions(obj)
             # A copy: the grace period is computed anew if another write comes between.
             step = begin_deletion(self.strategy, obj, msgspec.structs.replace(options))
             if step.pending:

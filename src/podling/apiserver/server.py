@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 SOCKET = "apiserver.sock"
 _BACKLOG = 1024
+_MAX_HEADER = 64 << 10
+"""Bytes of a request line or header: selectors of controllers can be long."""
 
 
 class ServerConfig(Struct, frozen=True, kw_only=True):
@@ -171,8 +173,9 @@ async def _listening(config: ServerConfig, state: State, certificates: PKI) -> A
     handler = RequestHandler(state)
     loop = asyncio.get_running_loop()
     make_request = partial(_make_request, loop)
-    local = ConnectionServer(handler.local, request_factory=make_request, access_log=None)
-    remote = ConnectionServer(handler.remote, request_factory=make_request, access_log=None)
+    options = {"access_log": None, "max_line_size": _MAX_HEADER, "max_field_size": _MAX_HEADER}
+    local = ConnectionServer(handler.local, request_factory=make_request, **options)
+    remote = ConnectionServer(handler.remote, request_factory=make_request, **options)
     context = _tls_context(certificates)
     with contextlib.ExitStack() as sockets:
         unix = sockets.enter_context(contextlib.closing(_unix_socket(config.socket)))

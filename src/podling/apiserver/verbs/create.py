@@ -25,8 +25,6 @@ def check_namespace(call: Call, obj: Any) -> None:
     """An object may name no other namespace than the path, and none where it has none. Raises ApiError (400)."""
     if not call.resource.namespaced:
         obj.metadata.namespace = ""
-    elif not call.namespace:
-        raise status.bad_request("an empty namespace may not be set during creation")
     elif obj.metadata.namespace and obj.metadata.namespace != call.namespace:
         raise status.bad_request(
             "the namespace of the provided object does not match the namespace sent on the request"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import AsyncGenerator
 from typing import cast
@@ -20,6 +21,8 @@ from podling.apiserver.selection import Predicate
 from podling.apiserver.status_event import error_event
 from podling.apiserver.verbs.list import predicate
 from podling.store.protocol import Compacted, Event, EventType
+
+log = logging.getLogger(__name__)
 
 _MINIMUM_TIMEOUT = 1800.0
 """Seconds; a watch without a timeout ends between this and twice this, so that clients spread (as upstream)."""
@@ -46,6 +49,13 @@ async def handle(call: Call) -> StreamResponse:
                     await response.write(render(type_, value))
             except status.ApiError as error:
                 await response.write(error_event(error.status))
+            except ConnectionError:
+                raise
+            except Exception:
+                # The answer has begun, so that only an event can tell of it.
+                log.exception("watch of %s failed", call.request.path)
+                failure = status.internal("an unexpected error, see the server's log")
+                await response.write(error_event(failure.status))
             finally:
                 call.state.streams.discard(timeout)
     await response.write_eof()
