@@ -176,21 +176,24 @@ async def _listening(config: ServerConfig, state: State, certificates: PKI) -> A
     options = {"access_log": None, "max_line_size": _MAX_HEADER, "max_field_size": _MAX_HEADER}
     local = ConnectionServer(handler.local, request_factory=make_request, **options)
     remote = ConnectionServer(handler.remote, request_factory=make_request, **options)
-    context = _tls_context(certificates)
-    with contextlib.ExitStack() as sockets:
-        unix = sockets.enter_context(contextlib.closing(_unix_socket(config.socket)))
-        unix_server = await loop.create_unix_server(local, sock=unix, backlog=_BACKLOG)
-        tls_server = await loop.create_server(
-            remote, config.bind_address or None, config.port, ssl=context, backlog=_BACKLOG, reuse_address=True
-        )
-        try:
+    context = await asyncio.to_thread(_tls_context, certificates)
+    try:
+        with contextlib.ExitStack() as listeners:
+            tls_server = await loop.create_server(
+                remote, config.bind_address or None, config.port, ssl=context, backlog=_BACKLOG, reuse_address=True
+            )
+            listeners.callback(tls_server.close)
+            unix = _unix_socket(config.socket)
+            listeners.callback(config.socket.unlink, missing_ok=True)
+            unix_server = await loop.create_unix_server(local, sock=unix, backlog=_BACKLOG)
+            listeners.callback(unix_server.close)
             yield
-        finally:
-            for server in (unix_server, tls_server):
-                server.close()
-            state.end_streams()
-            config.socket.unlink(missing_ok=True)
-            await asyncio.gather(local.shutdown(config.shutdown_seconds), remote.shutdown(config.shutdown_seconds))
+    finally:
+        state.stopping = True
+        state.end_streams()
+        for server in (local, remote):
+            server.pre_shutdown()
+        await asyncio.gather(local.shutdown(config.shutdown_seconds), remote.shutdown(config.shutdown_seconds))
 
 
 def _make_request(loop: asyncio.AbstractEventLoop, *parts: Any) -> BaseRequest:
