@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from podling.api.authentication import v1 as authentication
 from podling.api.coordination import v1 as coordination
 from podling.api.core import v1 as core
 from podling.api.events import v1 as events
+from podling.api.policy import v1 as policy
 from podling.api.types import Object
 
 # The dataclasses below have an attribute `type`, which hides the builtin from their later annotations.
@@ -146,6 +148,7 @@ RESOURCES: tuple[Resource, ...] = (
         categories=("all",),
         subresources=(
             Subresource("binding", "Binding", ("create",), core.Binding),
+            Subresource("eviction", "Eviction", ("create",), policy.Eviction, "policy"),
             Subresource("log", "Pod", ("get",), core.Pod),
             _status("Pod", core.Pod),
         ),
@@ -161,6 +164,9 @@ RESOURCES: tuple[Resource, ...] = (
         core.ServiceAccount,
         core.ServiceAccountList,
         short_names=("sa",),
+        subresources=(
+            Subresource("token", "TokenRequest", ("create",), authentication.TokenRequest, "authentication.k8s.io"),
+        ),
     ),
     Resource(
         "",
