@@ -158,7 +158,6 @@ def _state(
         tokens=issuer,
         kubelets=kubelets,
         metrics=Metrics(),
-        service_cidr=config.service_cidr,
     )
     return state
 

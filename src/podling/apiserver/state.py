@@ -27,7 +27,6 @@ class State(Struct, kw_only=True, eq=False):
     tokens: TokenIssuer
     kubelets: KubeletClient
     metrics: Metrics
-    service_cidr: str
     streams: set[asyncio.Timeout] = field(default_factory=set)
     """Of every open watch and log stream: rescheduled to now, they end properly."""
     ready: bool = False

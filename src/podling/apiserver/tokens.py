@@ -10,7 +10,6 @@ import time
 import uuid
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import jwt
 import msgspec
@@ -76,14 +75,6 @@ class TokenIssuer:
             jti=str(uuid.uuid4()),
         )
         return jwt.encode(msgspec.to_builtins(claims), self._key, algorithm="ES256"), claims
-
-    def is_ours(self, token: str) -> bool:
-        """Whether the token claims to be of this issuer (not verified)."""
-        try:
-            claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-        except jwt.PyJWTError:
-            return False
-        return claims.get("iss") == self.issuer
 
     def verify(self, token: str) -> Claims:
         """Checks signature, issuer and times; whom it is for and what it is bound to is the caller's to check.

@@ -21,10 +21,6 @@ class NamespaceStrategy(Strategy[Namespace]):
         obj.status = old.status
         self._label(obj)
 
-    def prepare_for_finalize(self, obj: Namespace, old: Namespace) -> None:
-        """The counterpart for the finalize subresource, which changes nothing but spec.finalizers."""
-        obj.status = old.status
-
     def is_held(self, obj: Namespace) -> bool:
         return bool(obj.metadata.finalizers or obj.spec.finalizers)
 
