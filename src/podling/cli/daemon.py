@@ -1,4 +1,4 @@
-"""What the cluster's processes have in common: event loop, signals, log, the word that they are ready or why they fail."""
+"""What the cluster's processes have in common: event loop, signals, log, the word that they are ready."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ log = logging.getLogger("podling")
 LOG_BYTES = 10 << 20
 """A log file of this size is renamed to *.log.1, which is overwritten."""
 
+STOP_SECONDS = 10.0
+"""How long a process may take to end properly; within the grace period of `podling down`."""
+
 Main = Callable[[Settings, asyncio.Event, asyncio.Event], Awaitable[None]]
 """(settings, stop, ready): works until `stop` is set, and sets `ready` once."""
 
 
 def run(args: argparse.Namespace, name: str, main: Main) -> int:
-    """The whole life of the process. Raises what `main` raises, after telling whoever started it."""
+    """The whole life of the process. What `main` raises becomes the last line of the log, which `up` reads."""
     settings = cluster_settings.existing(args.data_dir)
     _start_log(settings.log(name), verbose=args.verbose)
     try:
@@ -40,8 +43,7 @@ def run(args: argparse.Namespace, name: str, main: Main) -> int:
         reason = _root(error)
         if not isinstance(reason, CommandError):
             log.error("%s failed", name, exc_info=error)
-        notify.send(f"X_PODLING={name}", f"STATUS={' '.join(str(reason).split()) or type(reason).__name__}")
-        raise CommandError(str(reason)) from error
+        raise CommandError(str(reason) or type(reason).__name__) from error
     return 0
 
 
@@ -52,13 +54,22 @@ async def _supervise(settings: Settings, name: str, main: Main) -> None:
         loop.add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as tasks:
         announcement = tasks.create_task(_announce(name, ready))
-        await main(settings, stop, ready)
-        announcement.cancel()
+        work = tasks.create_task(_work(main, settings, stop, ready))
+        stopping = tasks.create_task(stop.wait())
+        await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+        # Before it is ready it may wait for something that never comes, and looks at nothing else.
+        await asyncio.wait([work], timeout=STOP_SECONDS if ready.is_set() else 0)
+        for task in (work, stopping, announcement):
+            task.cancel()
+
+
+async def _work(main: Main, settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    await main(settings, stop, ready)
 
 
 async def _announce(name: str, ready: asyncio.Event) -> None:
     await ready.wait()
-    notify.send("READY=1", f"X_PODLING={name}", "STATUS=ready")
+    notify.send("READY=1", f"{notify.NAME}={name}", "STATUS=ready")
     log.info("%s is ready", name)
     # Modules and long-lived objects: the collector need not look at them again.
     gc.collect()

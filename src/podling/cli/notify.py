@@ -1,4 +1,4 @@
-"""How a process tells that it is ready, or why it fails: sd_notify(3), to systemd or to `podling up`."""
+"""How a process tells that it is ready: sd_notify(3), to systemd or to `podling up`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import secrets
 import socket
 
 VARIABLE = "NOTIFY_SOCKET"
+NAME = "X_PODLING"
+"""The assignment that names the process."""
 
 
 def send(*lines: str) -> None:

@@ -66,6 +66,36 @@ def stop(pids: Sequence[int], *, grace_seconds: float) -> None:
             os.close(fd)
 
 
+def in_order_of_end(pids: Sequence[int]) -> Iterator[int]:
+    """The positions of this process's children in `pids`, each as soon as that child has ended; it is not reaped."""
+    fds = [os.pidfd_open(pid) for pid in pids]
+    try:
+        poll = select.poll()
+        for fd in fds:
+            poll.register(fd, select.POLLIN)
+        for _ in range(len(fds)):
+            ended, _ = poll.poll()[0]
+            poll.unregister(ended)
+            yield fds.index(ended)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def failure(settings: Settings, name: str) -> CommandError:
+    """Why the process ended, by the last line of its log (see main.py)."""
+    path = settings.log(name)
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 16384))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    prefix = f"podling {name}: "
+    reason = lines[-1].removeprefix(prefix) if lines and lines[-1].startswith(prefix) else "ended at once"
+    return CommandError(f"{name}: {reason} (log: {path})", "\n".join(lines[-40:]))
+
+
 def resident_bytes(pid: int) -> int:
     """Memory in RAM, shared pages counted in full; 0 if the process is gone."""
     try:

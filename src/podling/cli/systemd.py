@@ -64,16 +64,18 @@ def start(settings: Settings, names: Sequence[str]) -> None:
         settings.log(name).parent.mkdir(parents=True, exist_ok=True)
         (UNIT_DIRECTORY / unit_name(settings, name)).write_text(unit(settings, name))
     _systemctl("daemon-reload")
-    units = [unit_name(settings, name) for name in names]
-    _systemctl("enable", "--quiet", *units)
+    _systemctl("enable", "--quiet", *(unit_name(settings, name) for name in names))
+    jobs = [
+        subprocess.Popen(["systemctl", "start", unit_name(settings, name)], stderr=subprocess.DEVNULL) for name in names
+    ]
     try:
-        _systemctl("start", *units)
-    except CommandError as error:
-        for name in names:
-            status = _systemctl("show", "--property=StatusText", "--value", unit_name(settings, name)).strip()
-            if status:
-                raise CommandError(f"{name}: {status} (log: {settings.log(name)})", error.details) from None
-        raise
+        for position in process.in_order_of_end([job.pid for job in jobs]):
+            if jobs[position].wait():
+                raise process.failure(settings, names[position])
+    finally:
+        for job in jobs:
+            job.kill()  # it only waits for systemd
+            job.wait()
 
 
 def stop(settings: Settings, names: Sequence[str] = process.NAMES) -> None:

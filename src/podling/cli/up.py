@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from podling.cli import checks, down, process, systemd
+from podling.cli import checks, down, notify, process, systemd
 from podling.cli import settings as cluster_settings
 from podling.cli.errors import CommandError
 from podling.cli.notify import Listener
@@ -142,61 +142,36 @@ def _spawn(settings: Settings, name: str, environment: Mapping[str, str]) -> sub
 def _wait_for_children(
     settings: Settings, children: Mapping[str, subprocess.Popen[bytes]], listener: Listener, started: float
 ) -> None:
+    """Until each has said that it is ready. Raises CommandError when one ends, or when it takes too long."""
     poll = select.poll()
     poll.register(listener.socket, select.POLLIN)
     waiting = {os.pidfd_open(child.pid): name for name, child in children.items()}
     for fd in waiting:
         poll.register(fd, select.POLLIN)
     announced = False
-    failures: dict[str, str] = {}
     try:
         while waiting:
             elapsed = time.monotonic() - started
+            names = " and ".join(waiting.values())
             if elapsed > READY_SECONDS:
-                names = " and ".join(waiting.values())
-                raise CommandError(
-                    _with_log(f"{names} not ready after {READY_SECONDS:.0f} s", settings, [*waiting.values()])
-                )
+                logs = ", ".join(str(settings.log(name)) for name in waiting.values())
+                raise CommandError(f"{names} not ready after {READY_SECONDS:.0f} s (log: {logs})")
             if elapsed > QUIET_SECONDS and not announced:
                 announced = True
-                print(f"waiting for {' and '.join(waiting.values())} ...", flush=True)
+                print(f"waiting for {names} ...", flush=True)
             limit = READY_SECONDS if announced else QUIET_SECONDS
             for fd, _ in poll.poll(max(0.0, limit - elapsed) * 1000 + 1):
-                if fd == listener.socket.fileno():
-                    message = listener.receive()
-                    failures.update(
-                        {k: v for k, v in ((message.get("X_PODLING", ""), message.get("STATUS", "")),) if v}
-                    )
-                    if message.get("READY") == "1":
-                        ready = next((f for f, name in waiting.items() if name == message.get("X_PODLING")), -1)
-                        if ready >= 0:
-                            poll.unregister(ready)
-                            os.close(ready)
-                            del waiting[ready]
-                elif fd in waiting:
-                    raise _failure(settings, waiting[fd], listener, failures)
+                if fd in waiting:
+                    raise process.failure(settings, waiting[fd])
+                message = listener.receive()
+                if message.get("READY") == "1":
+                    for ready in [fd for fd, name in waiting.items() if name == message.get(notify.NAME)]:
+                        poll.unregister(ready)
+                        os.close(ready)
+                        del waiting[ready]
     finally:
         for fd in waiting:
             os.close(fd)
-
-
-def _failure(settings: Settings, name: str, listener: Listener, said: dict[str, str]) -> CommandError:
-    while message := listener.receive():
-        if message.get("X_PODLING") == name:
-            said[name] = message.get("STATUS", "")
-    reason = said.get(name) or "ended at once"
-    return CommandError(f"{name}: {reason} (log: {settings.log(name)})", _log_tail(settings, name))
-
-
-def _with_log(text: str, settings: Settings, names: list[str]) -> str:
-    return f"{text} (logs: {', '.join(str(settings.log(name)) for name in names)})"
-
-
-def _log_tail(settings: Settings, name: str) -> str:
-    try:
-        return "\n".join(settings.log(name).read_text(errors="replace").splitlines()[-40:])
-    except OSError:
-        return ""
 
 
 def _wait_until_ready(settings: Settings, started: float) -> None:
