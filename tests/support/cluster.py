@@ -30,7 +30,12 @@ class CommandFailed(AssertionError):
 
 
 def run(
-    argv: list[str], *, check: bool = True, stdin: str | None = None, timeout: float = 120, env: dict[str, str] | None = None
+    argv: list[str],
+    *,
+    check: bool = True,
+    stdin: str | None = None,
+    timeout: float = 120,
+    env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command; raises CommandFailed with all that it printed."""
     done = subprocess.run(
@@ -105,7 +110,9 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "HOME": str(self.directory)}
 
-    def try_kubectl(self, *argv: str, stdin: str | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def try_kubectl(
+        self, *argv: str, stdin: str | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         """Whatever the exit code is."""
         return run(["kubectl", *argv], check=False, stdin=stdin, timeout=timeout, env=self.environment)
 

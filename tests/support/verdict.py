@@ -61,15 +61,20 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def build(kind: type[T], base: str, manifest: str = "", *, apply_defaults: bool = True) -> T:
-    """The object of `base` with `manifest` over it. `container` in it stands for the first container's fields."""
-    document = yaml.safe_load(base)
+def document(base: str, manifest: str = "") -> dict[str, Any]:
+    """`base` with `manifest` over it. `container` in it stands for the first container's fields."""
+    found: dict[str, Any] = yaml.safe_load(base)
     over = yaml.safe_load(manifest) or {}
     container = over.pop("container", {})
-    document = merge(document, over)
+    found = merge(found, over)
     if container:
-        document["spec"]["containers"][0] = merge(document["spec"]["containers"][0], container)
-    obj = codec.convert(document, kind)
+        found["spec"]["containers"][0] = merge(found["spec"]["containers"][0], container)
+    return found
+
+
+def build(kind: type[T], base: str, manifest: str = "", *, apply_defaults: bool = True) -> T:
+    """The object of document()."""
+    obj = codec.convert(document(base, manifest), kind)
     if apply_defaults:
         defaults.apply(obj)
     return obj
