@@ -123,6 +123,9 @@ def sweep(host: Host, sandboxes: set[str], containers: set[str]) -> None:
         if name not in containers:
             rootfs.unmount(host.layout.bundles / name / "rootfs")
             container.remove_traces(host, name)
+    for name in os.listdir(host.layout.oci):
+        if name not in containers and name not in sandboxes:
+            host.runtime.delete(name)
     for name in os.listdir(host.layout.exits):
         if name not in containers:
             (host.layout.exits / name).unlink(missing_ok=True)

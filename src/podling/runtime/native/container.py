@@ -361,7 +361,7 @@ class Container:
         """
         record = self.record
         same_boot = record.boot_id == self._host.boot_id
-        if record.phase == ContainerPhase.CREATING or (record.phase == ContainerPhase.CREATED and not same_boot):
+        if record.phase == ContainerPhase.CREATED and not (same_boot and await self._host.workers.run(self._mounted)):
             await self._host.workers.run(self._remove)
             return False
         if not same_boot:
@@ -374,6 +374,10 @@ class Container:
             await self._host.workers.run(self.sandbox.runtime.delete, self.id)
         return True
 
+    def _mounted(self) -> bool:
+        """False after a removal that was cut short."""
+        return os.path.ismount(self.bundle / "rootfs")
+
     async def _lost_with_the_machine(self) -> None:
         record = self.record
         record.boot_id = self._host.boot_id
@@ -383,7 +387,12 @@ class Container:
             record.phase = ContainerPhase.EXITED
             record.process = record.conmon = Process()
             self._exited.set()
-        await self._host.workers.run(remove_bundle, self._host, self.id)
+
+        def clean() -> None:
+            remove_bundle(self._host, self.id)
+            self.sandbox.runtime.forget(self.id)
+
+        await self._host.workers.run(clean)
         await self._save()
 
     async def _adopt_starting(self) -> None:

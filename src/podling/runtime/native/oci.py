@@ -53,10 +53,13 @@ class OCIRuntime:
     def delete(self, container_id: str) -> None:
         """Kills what is left, removes control groups and the program's state. Idempotent."""
         done = self.command("delete", "--force", container_id)
-        left = self.root / container_id
-        if done.exit_code != 0 and left.exists():  # made in part only, so that the program does not know it
+        if done.exit_code != 0 and (self.root / container_id).exists():
             log.info("%s delete %s: %s", self.name, container_id, explain(done.stderr))
-            shutil.rmtree(left, ignore_errors=True)
+            self.forget(container_id)
+
+    def forget(self, container_id: str) -> None:
+        """Removes the program's state of a container that it made only in part, or that the last boot ended."""
+        shutil.rmtree(self.root / container_id, ignore_errors=True)
 
     def state(self, container_id: str) -> str:
         """creating, created, running, stopped, or "" for a container that it does not know."""

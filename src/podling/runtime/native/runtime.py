@@ -86,6 +86,7 @@ class NativeRuntime:
         if self._opened is not None:
             await self._opened.tasks.join()
             self._opened.exits.close()
+            oci.unload(self._opened.layout)
             self._opened = None
         for one in self._containers.values():
             one.close()

@@ -126,9 +126,15 @@ class Sandbox:
             async with asyncio.TaskGroup() as group:
                 for container in self.containers.values():
                     group.create_task(container.stop(0))
-            await self._release()
-            self.record.phase = SandboxPhase.STOPPED
-            await self._host.workers.run(self._host.records.write_sandbox, self.record)
+            await self._finish_stop()
+
+    async def _finish_stop(self) -> None:
+        # A sandbox whose network is gone in part must not count as ready, should this be cut short.
+        self.record.phase = SandboxPhase.STOPPING
+        await self._host.workers.run(self._host.records.write_sandbox, self.record)
+        await self._release()
+        self.record.phase = SandboxPhase.STOPPED
+        await self._host.workers.run(self._host.records.write_sandbox, self.record)
 
     async def _release(self) -> None:
         await self._stop_pause()
@@ -195,6 +201,12 @@ class Sandbox:
                     "source": "proc",
                     "options": ["nosuid", "noexec", "nodev", "ro"],
                 },
+                {
+                    "destination": "/dev",
+                    "type": "tmpfs",
+                    "source": "tmpfs",
+                    "options": ["nosuid", "noexec", "size=64k"],
+                },
                 {"destination": "/catatonit", "type": "bind", "source": catatonit, "options": ["bind", "ro"]},
             ],
             "linux": {
@@ -235,11 +247,11 @@ class Sandbox:
         if self.record.boot_id != self._host.boot_id:
             # Its namespaces went with the machine; the network plugin still holds its address.
             self.record.boot_id = self._host.boot_id
-            if self.record.phase == SandboxPhase.READY:
-                await self._release()
+            if self.record.phase != SandboxPhase.STOPPED:
+                await self._finish_stop()
             await self._host.workers.run(remove_directory, self._host, self.id)
-            self.record.phase = SandboxPhase.STOPPED
-            await self._host.workers.run(self._host.records.write_sandbox, self.record)
+        elif self.record.phase == SandboxPhase.STOPPING:
+            await self._finish_stop()
         elif self.ready and self.record.config.namespaces.pid == NamespaceMode.POD:
             self._watch_pause()
         return True

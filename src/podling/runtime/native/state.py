@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 class SandboxPhase(StrEnum):
     CREATING = "creating"
     READY = "ready"
+    STOPPING = "stopping"
     STOPPED = "stopped"
 
 
