@@ -154,6 +154,18 @@ class Cluster:
     def logs(self, *argv: str) -> str:
         return self.kubectl("logs", *argv)
 
+    def diagnosis(self) -> str:
+        """What a person would look at first when something went wrong."""
+        parts = []
+        for argv in (("get", "pods", "-A", "-o", "wide"), ("get", "events", "-A", "--sort-by=.lastTimestamp")):
+            shown = self.try_kubectl(*argv)
+            parts.append(f"$ kubectl {' '.join(argv)}\n" + "\n".join((shown.stdout + shown.stderr).splitlines()[-60:]))
+        for process in ("server", "agent"):
+            path = self.data_dir / "logs" / f"{process}.log"
+            lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+            parts.append(f"{path.name}:\n" + "\n".join(lines[-60:]))
+        return "\n\n".join(parts)
+
     # -- what is on the machine
 
     def leftovers(self, *names: str) -> list[str]:
