@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
+import pluggy
 import pytest
 from tests.support.cluster import Cluster, unique
 from tools.registry import Registry
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pluggy.Result[Any], None]:
+    """A failed test shows what the cluster had to say."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed and call.when == "call":
+        for name, value in getattr(item, "funcargs", {}).items():
+            cluster = value if isinstance(value, Cluster) else getattr(value, "cluster", None)
+            if isinstance(cluster, Cluster):
+                report.sections.append((f"cluster of fixture {name}", cluster.diagnosis()))
+                break
 
 
 def cluster_number(worker: str) -> int:
