@@ -195,7 +195,6 @@ class Container:
             self._watch()
             self._publish(EventType.STARTED)
             if self._early_exit is not None:
-                started.started_at = min(started.started_at, self._early_exit.time)
                 self._finish(self._early_exit)
 
     def _start(self) -> ContainerRecord:
@@ -286,6 +285,8 @@ class Container:
         else:
             record.exit_code, record.finished_at = ended.code, ended.time
             record.reason = "Completed" if ended.code == 0 else "OOMKilled" if oom_kills else "Error"
+        # A process can end before `start` has returned, and a file's time is some milliseconds coarse.
+        record.started_at = min(record.started_at, record.finished_at)
         record.phase = ContainerPhase.EXITED
         self._exited.set()
         self._publish(EventType.STOPPED)
