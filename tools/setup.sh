@@ -55,6 +55,11 @@ programs="crun:crun runc:runc conmon:conmon skopeo:skopeo catatonit:catatonit nf
 for pair in $programs; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
+# With these, podman's Pods have a network as Podling's have. netavark does it alone.
+if [ "$level" = bench ] && [ ! -x /usr/lib/podman/netavark ]; then
+    [ -x /usr/lib/cni/bridge ] || missing="$missing containernetworking-plugins"
+    command -v iptables >/dev/null || missing="$missing iptables"
+fi
 
 python=
 if [ -x .venv/bin/python ]; then
