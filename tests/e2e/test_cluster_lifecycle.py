@@ -179,3 +179,17 @@ def test_what_pods_depend_on_changes_by_reset_only(fresh: Cluster) -> None:
     data_dir = ("--data-dir", str(fresh.data_dir))
     assert "only `podling reset" in fails(fresh, "up", *data_dir, "--bridge", "other0")
     assert "the cluster is up with another --port" in fails(fresh, "up", *data_dir, "--port", "7999")
+
+
+def test_up_says_why_the_server_does_not_start_and_leaves_nothing_running(fresh: Cluster) -> None:
+    fresh.up()
+    fresh.down()
+    authority = fresh.data_dir / "pki" / "ca.crt"
+    content = authority.read_text()
+    authority.write_text("broken")
+    line = fails(fresh, "up", "--data-dir", str(fresh.data_dir))
+    assert line.startswith("podling up: server: Unable to load PEM file")
+    assert str(fresh.data_dir / "logs" / "server.log") in line
+    assert "server and agent not running" in fails(fresh, "status", "--data-dir", str(fresh.data_dir))
+    authority.write_text(content)
+    fresh.up()
