@@ -76,7 +76,9 @@ class Images:
     async def list_images(self) -> Sequence[Image]:
         return [image for image, _ in self.images.values()]
 
-    async def pull_image(self, image: str, auth: AuthConfig | None = None, *, labels: Any = None) -> str:
+    async def pull_image(
+        self, image: str, auth: AuthConfig | None = None, *, labels: Any = None, on_start: Any = None
+    ) -> str:
         return self.images[image][0].id
 
     async def remove_image(self, image: str) -> None:

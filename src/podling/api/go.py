@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _ESCAPES = {
     "\a": "\\a",
     "\b": "\\b",
@@ -61,3 +63,35 @@ def human_duration(seconds: float) -> str:
 
 def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
     return f"{large}{large_unit}{small}{small_unit}" if small else f"{large}{large_unit}"
+
+
+def duration(seconds: float) -> str:
+    """As time.Duration prints itself, to the millisecond: "850ms", "1.234s", "2m3.5s", "1h0m0s"."""
+    milliseconds = int(seconds * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms" if milliseconds else "0s"
+    minutes, rest = divmod(milliseconds, 60_000)
+    whole, fraction = divmod(rest, 1000)
+    text = f"{whole}.{fraction:03d}".rstrip("0").rstrip(".") + "s"
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text
+
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of what time.ParseDuration reads: "12h", "1m30s", "-5s", "0". Raises ValueError in its words."""
+    sign, rest = (-1.0, text[1:]) if text.startswith("-") else (1.0, text.removeprefix("+"))
+    if rest == "0":
+        return 0.0
+    total, at = 0.0, 0
+    while at < len(rest) and (part := _DURATION_PART.match(rest, at)):
+        total += float(part[1]) * _UNITS[part[2]]
+        at = part.end()
+    if not rest or at < len(rest):
+        raise ValueError(f"time: invalid duration {quote(text)}")
+    return sign * total

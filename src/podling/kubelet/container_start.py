@@ -11,14 +11,13 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from podling.api.core.v1 import HostIP, Pod, PodIP
+from podling.api.core.v1 import HostIP, Pod, PodIP, Secret
 from podling.api.status import ApiError
 from podling.client.backoff import Backoff
 from podling.client.client import ConnectionFailed
 from podling.kubelet import pod_actions
 from podling.kubelet.container_config import container_config
 from podling.kubelet.env import ConfigError
-from podling.kubelet.image_credentials import Keyring
 from podling.kubelet.image_manager import ImageError, Report
 from podling.kubelet.pod_actions import Start, Waiting
 from podling.kubelet.pod_context import PodContext, container_event
@@ -32,15 +31,21 @@ class _Pull(Struct):
     """A pull under way or ended, for one attempt of a container."""
 
     attempt: int
+    image: str
     task: asyncio.Task[Image | ImageError]
 
 
 class _Trouble(Struct, frozen=True):
-    """Why the last try to start an attempt failed; `retry_at` in seconds since the epoch."""
+    """Why the last try to start an attempt failed; `retry_at` in seconds since the epoch.
+
+    `secrets` counts the changes of the Pod's pull secrets that were seen until then.
+    """
 
     attempt: int
+    image: str
     waiting: Waiting
     retry_at: float
+    secrets: int = 0
 
 
 class ContainerStarter:
@@ -58,6 +63,7 @@ class ContainerStarter:
         self._pulls: dict[str, _Pull] = {}
         self._trouble: dict[str, _Trouble] = {}
         self._retry = Backoff(initial=0.5, maximum=10.0)
+        self._secrets = 0
 
     def waiting(self) -> dict[str, Waiting]:
         """The trouble that containers are in, by name."""
@@ -72,12 +78,16 @@ class ContainerStarter:
         """Starts one container. None: started. Else when (seconds since the epoch) to try again; 0: on a wake-up."""
         name = start.container.name
         trouble = self._trouble.get(name)
-        if trouble is not None and trouble.attempt == start.attempt and trouble.retry_at > time.time():
-            return trouble.retry_at
+        if trouble is not None:
+            if trouble.attempt != start.attempt or trouble.image != start.container.image:
+                del self._trouble[name]
+            elif trouble.retry_at > time.time() and not await self._may_help(pod, name, trouble):
+                return trouble.retry_at
         report = self._reporter(pod, start)
         try:
             image = await self._image(tasks, pod, start, report)
         except ImageError as error:
+            self._follow_secrets(pod)
             return self._troubled(start, Waiting(error.reason, error.message), error.retry_in)
         if image is None:
             return 0.0
@@ -104,10 +114,14 @@ class ContainerStarter:
             await runtime.start_container(container_id)
         except CRIError as error:
             report("Warning", "Failed", f"Error: {error.message}")
-            self._trouble[name] = _Trouble(start.attempt, Waiting("RunContainerError", error.message), 0.0)
+            self._trouble[name] = _Trouble(
+                start.attempt, start.container.image, Waiting("RunContainerError", error.message), 0.0
+            )
             return None
         report("Normal", "Started", "Container started")
         self._trouble.pop(name, None)
+        if not self._trouble:
+            self._context.watches.unfollow(pod.metadata.uid, self._secrets_changed)
         self._retry.reset()
         return None
 
@@ -121,8 +135,26 @@ class ContainerStarter:
 
     def _troubled(self, start: Start, waiting: Waiting, retry_in: float | None = None) -> float:
         retry_at = time.time() + (self._retry.next() if retry_in is None else retry_in)
-        self._trouble[start.container.name] = _Trouble(start.attempt, waiting, retry_at)
+        self._trouble[start.container.name] = _Trouble(
+            start.attempt, start.container.image, waiting, retry_at, self._secrets
+        )
         return retry_at
+
+    def _follow_secrets(self, pod: Pod) -> None:
+        """A pull secret that comes or changes may end the trouble at once."""
+        names = {reference.name for reference in pod.spec.image_pull_secrets if reference.name}
+        self._context.watches.follow(pod, [(Secret, name) for name in names], self._secrets_changed)
+
+    def _secrets_changed(self) -> None:
+        self._secrets += 1
+        self._wake()
+
+    async def _may_help(self, pod: Pod, name: str, trouble: _Trouble) -> bool:
+        """Whether the pull secrets have changed so that what failed before may succeed now."""
+        if trouble.secrets == self._secrets:
+            return False
+        self._trouble[name] = replace(trouble, secrets=self._secrets)
+        return await self._context.images.credentials_changed(pod, trouble.image)
 
     def _with_ips(self, pod: Pod, ips: list[str]) -> Pod:
         """The Pod with the addresses that its environment may refer to."""
@@ -139,47 +171,32 @@ class ContainerStarter:
 
     async def _image(self, tasks: asyncio.TaskGroup, pod: Pod, start: Start, report: Report) -> Image | None:
         """The image of the container; None while it is being pulled. Raises ImageError."""
-        name = start.container.name
+        name, image = start.container.name, start.container.image
         pull = self._pulls.get(name)
-        if pull is not None and pull.attempt == start.attempt:
-            if not pull.task.done():
+        if pull is not None:
+            if pull.attempt == start.attempt and pull.image == image and not pull.task.done():
                 return None
             del self._pulls[name]
-            outcome = pull.task.result()
-            if isinstance(outcome, ImageError):
-                raise outcome
-            return outcome
-        found = await self._context.images.present(pod, start.container, report)
+            if pull.attempt == start.attempt and pull.image == image:
+                outcome = pull.task.result()
+                if isinstance(outcome, ImageError):
+                    raise outcome
+                return outcome
+            pull.task.cancel()
+        found = await self._context.images.present(image, start.container.image_pull_policy, report)
         if found is None:
             task = tasks.create_task(self._pull(pod, start, report), name=f"pull for container {name}")
-            self._pulls[name] = _Pull(start.attempt, task)
+            self._pulls[name] = _Pull(start.attempt, image, task)
         return found
 
     async def _pull(self, pod: Pod, start: Start, report: Report) -> Image | ImageError:
+        container = start.container
         try:
-            return await self._context.images.pull(pod, start.container, await self._keyring(pod), report)
+            return await self._context.images.ensure(pod, container.image, container.image_pull_policy, report)
         except ImageError as error:
             return error
         finally:
             self._wake()
-
-    async def _keyring(self, pod: Pod) -> Keyring:
-        secrets, missing = [], []
-        for reference in pod.spec.image_pull_secrets:
-            try:
-                secret = await self._context.objects.secret(pod.metadata.namespace, reference.name)
-            except (ApiError, ConnectionFailed) as error:
-                log.warning("image pull secret %s: %s", reference.name, error)
-                secret = None
-            if secret is None:
-                missing.append(reference.name)
-            else:
-                secrets.append(secret)
-        if missing:
-            text = f"Unable to retrieve some image pull secrets ({', '.join(missing)}); "
-            text += "attempting to pull the image may not succeed."
-            self._context.recorder.event(pod, "Warning", "FailedToRetrieveImagePullSecret", text)
-        return Keyring.of(secrets)
 
 
 def _remove_logs(status: ContainerStatus) -> None:

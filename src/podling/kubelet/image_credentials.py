@@ -1,105 +1,231 @@
-"""Credentials for registries, from image pull secrets.
+"""Credentials for registries: what image pull secrets and docker's configuration files say, and for which images.
 
-Source: Kubernetes documentation "Images" (imagePullSecrets, interpretation of config.json: exact host, globs per host part,
-path prefixes), "Pull an Image from a Private Registry".
+Source: Kubernetes documentation "Images" (imagePullSecrets, interpretation of config.json), "Pull an Image from a Private
+Registry". Which entry fits which image, and in which order, is upstream's keyring (pkg/credentialprovider).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import fnmatch
-import logging
-from collections.abc import Iterable
-from typing import Any
+import hashlib
+import re
+from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 
 from podling.api.core.v1 import Secret
 from podling.kubelet.env import secret_data
 from podling.runtime.protocol import AuthConfig
 
-log = logging.getLogger(__name__)
+CONFIG_JSON = "kubernetes.io/dockerconfigjson"
+DOCKERCFG = "kubernetes.io/dockercfg"
+_FILES = {CONFIG_JSON: ".dockerconfigjson", DOCKERCFG: ".dockercfg"}
 
-_FILES = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
-_DOCKER_HUB = ("index.docker.io", "docker.io", "registry-1.docker.io")
-
-
-class Keyring(Struct):
-    """Credentials in the order in which they are to be tried, by registry pattern."""
-
-    entries: list[tuple[str, AuthConfig]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, secrets: Iterable[Secret]) -> Keyring:
-        """From Secrets of the two docker types; what cannot be read is left out with a warning in the log."""
-        keyring = cls()
-        for secret in secrets:
-            name = _FILES.get(secret.type)
-            try:
-                content = secret_data(secret).get(name, b"") if name else b""
-                config: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
-                keyring.add(config.get("auths", {}) if secret.type.endswith("json") else config)
-            except (ValueError, binascii.Error, msgspec.MsgspecError):
-                where = f"{secret.metadata.namespace}/{secret.metadata.name}"
-                log.warning("image pull secret %s cannot be read", where)
-        return keyring
-
-    def add(self, auths: dict[str, dict[str, str]]) -> None:
-        """Adds the "auths" of a docker config.json."""
-        for server, entry in auths.items():
-            username, password = entry.get("username", ""), entry.get("password", "")
-            if not username and entry.get("auth"):
-                username, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-            auth = AuthConfig(
-                username=username,
-                password=password,
-                identity_token=entry.get("identitytoken", ""),
-                registry_token=entry.get("registrytoken", ""),
-                server_address=server,
-            )
-            self.entries.append((_pattern(server), auth))
-
-    def lookup(self, image: str) -> list[AuthConfig]:
-        """What may open this image, the longest pattern first."""
-        location = _location(image)
-        found = [(pattern, auth) for pattern, auth in self.entries if _matches(pattern, location)]
-        return [auth for _, auth in sorted(found, key=lambda entry: len(entry[0]), reverse=True)]
+_DEFAULT_REGISTRY = "index.docker.io"
+"""What docker calls its Hub in configuration files: used for docker.io when no entry names that."""
 
 
-def _pattern(server: str) -> str:
-    server = server.removeprefix("https://").removeprefix("http://").rstrip("/")
-    host, _, path = server.partition("/")
-    if host in _DOCKER_HUB:
-        host = "docker.io"
-    path = path.removeprefix("v1").removeprefix("v2").strip("/") if path in ("v1", "v2") else path
-    return f"{host}/{path}" if path else host
+class CredentialsError(Exception):
+    """Credentials that cannot be read. The message never holds any part of them."""
 
 
-def _location(image: str) -> str:
-    """Registry and repository of an image reference, without tag and digest."""
-    name = image.partition("@")[0]
-    first, slash, rest = name.partition("/")
-    if not slash or not ("." in first or ":" in first or first == "localhost"):
-        first, rest = "docker.io", name if slash else f"library/{name}"
-    elif first in _DOCKER_HUB:
-        first = "docker.io"
-    last = rest.rpartition("/")[2]
-    if ":" in last:
-        rest = rest[: len(rest) - len(last)] + last.partition(":")[0]
-    return f"{first}/{rest}"
+class SecretSource(Struct, frozen=True):
+    """The Secret that a credential came from."""
+
+    uid: str
+    namespace: str
+    name: str
 
 
-def _matches(pattern: str, location: str) -> bool:
-    """Host parts match as globs one by one, ports exactly; the pattern's path is a prefix of the image's."""
-    pattern_host, _, pattern_path = pattern.partition("/")
-    host, _, path = location.partition("/")
-    pattern_name, _, pattern_port = pattern_host.partition(":")
-    name, _, port = host.partition(":")
-    parts, wanted = name.split("."), pattern_name.split(".")
-    if port != pattern_port or len(parts) != len(wanted):
-        return False
-    if not all(fnmatch.fnmatchcase(part, glob) for part, glob in zip(parts, wanted, strict=True)):
-        return False
-    return path == pattern_path or path.startswith(f"{pattern_path}/" if pattern_path else "")
+class Credential(Struct):
+    """`source` None: it is the node's own, and what it opens every Pod of the node may use."""
+
+    auth: AuthConfig
+    source: SecretSource | None = None
+
+    @property
+    def hash(self) -> str:
+        """Tells credentials apart without telling them: what records on disk hold."""
+        auth = self.auth
+        fields = [auth.username, auth.password, auth.identity_token, auth.registry_token]
+        return f"sha256:{hashlib.sha256(msgspec.json.encode(fields)).hexdigest()}"
+
+
+class _Entry(Struct):
+    username: str | None = None
+    password: str | None = None
+    auth: str | None = None
+    identitytoken: str | None = None
+    registrytoken: str | None = None
+
+
+class _ConfigJson(Struct):
+    auths: dict[str, _Entry] | None = None
+
+
+Auths = Mapping[str, AuthConfig]
+"""By server, as the file writes it: a host with an optional port and path, or a URL; `*` and `[...]` in host parts."""
+
+
+def config_json(content: bytes) -> Auths:
+    """Reads a docker config.json. Raises CredentialsError."""
+    try:
+        entries = msgspec.json.decode(content, type=_ConfigJson).auths
+    except (ValueError, RecursionError):
+        raise CredentialsError("it is no docker config.json") from None
+    return _auths(entries or {})
+
+
+def dockercfg(content: bytes) -> Auths:
+    """Reads the older .dockercfg, which has no "auths" around its entries. Raises CredentialsError."""
+    try:
+        entries = msgspec.json.decode(content, type=dict[str, _Entry])
+    except (ValueError, RecursionError):
+        raise CredentialsError("it is no .dockercfg") from None
+    return _auths(entries)
+
+
+def secret_auths(secret: Secret) -> Auths:
+    """What a Secret says; nothing, if it is of another type than the two. Raises CredentialsError."""
+    file = _FILES.get(secret.type)
+    if file is None:
+        return {}
+    try:
+        content = secret_data(secret).get(file, b"")
+    except (ValueError, binascii.Error):
+        raise CredentialsError("it is not base64") from None
+    if not content:
+        return {}
+    return config_json(content) if secret.type == CONFIG_JSON else dockercfg(content)
+
+
+def _auths(entries: Mapping[str, _Entry]) -> Auths:
+    return {server: _auth(server, entry) for server, entry in entries.items()}
+
+
+def _auth(server: str, entry: _Entry) -> AuthConfig:
+    username, password = entry.username or "", entry.password or ""
+    if entry.auth:
+        try:
+            # Both with padding and without.
+            text = entry.auth.strip().rstrip("=")
+            decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
+        except ValueError:
+            raise CredentialsError(f'the auth field of "{server}" is not base64 text') from None
+        username, colon, password = decoded.partition(":")
+        if not colon:
+            raise CredentialsError(f'the auth field of "{server}" must be formatted as base64(username:password)')
+    return AuthConfig(
+        username=username,
+        password=password.rstrip("\0"),
+        identity_token=entry.identitytoken or "",
+        registry_token=entry.registrytoken or "",
+        server_address=server,
+    )
+
+
+class Keyring:
+    """Credentials by the images that they are for."""
+
+    def __init__(self) -> None:
+        self._credentials: dict[str, list[Credential]] = {}
+
+    def add(self, auths: Auths, source: SecretSource | None = None) -> None:
+        """Entries whose server cannot be one are left out."""
+        for server, auth in auths.items():
+            if key := _key(server):
+                self._credentials.setdefault(key, []).append(Credential(auth, source))
+
+    def lookup(self, repository: str) -> list[Credential]:
+        """What may open the repository (domain/path), in the order in which it is to be tried.
+
+        More specific paths come before less specific ones; entries for the same server in the order they were added.
+        """
+        keys = sorted(self._credentials, reverse=True)
+        found = [credential for key in keys if matches(key, repository) for credential in self._credentials[key]]
+        if not found and repository.startswith("docker.io/"):
+            return list(self._credentials.get(_DEFAULT_REGISTRY, ()))
+        return found
+
+
+def _key(server: str) -> str:
+    """Host, port and path prefix that an entry is for; empty if it is none. docker's /v1/ and /v2/ are no path."""
+    location = server.removeprefix("https://") if server.startswith("https://") else server.removeprefix("http://")
+    location = re.split(r"[?#]", location)[0]
+    host, slash, path = location.partition("/")
+    if not _HOST.fullmatch(host):
+        return ""
+    path = slash + path
+    if path.startswith(("/v1/", "/v2/")):
+        path = path[3:]
+    return host if path in ("", "/") else host + path
+
+
+_HOST = re.compile(r"(?:\[[^\s/]*\]|[^\s/?#@%:]*)(?::\d*)?")
+
+
+def matches(pattern: str, location: str) -> bool:
+    """Whether the pattern (as in matchImages of credential providers) covers the location (host[:port][/path]).
+
+    Host parts match one by one as globs, the port exactly; the pattern's path is a prefix of the location's.
+    """
+    pattern_host, pattern_slash, pattern_path = pattern.partition("/")
+    host, slash, path = location.partition("/")
+    pattern_name, pattern_port = _split_port(pattern_host)
+    name, port = _split_port(host)
+    wanted, parts = pattern_name.split("."), name.split(".")
+    return (
+        pattern_port == port
+        and len(wanted) == len(parts)
+        and (slash + path).startswith(pattern_slash + pattern_path)
+        and all(_glob(glob, part) for glob, part in zip(wanted, parts, strict=True))
+    )
+
+
+def _split_port(host: str) -> tuple[str, str]:
+    if host.endswith("]"):
+        return host, ""
+    name, _, port = host.rpartition(":")
+    return (name, port) if name else (host, "")
+
+
+def _glob(pattern: str, text: str) -> bool:
+    compiled = _compiled(pattern)
+    return pattern == text or (compiled is not None and compiled.fullmatch(text) is not None)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    """A glob of Go's path/filepath.Match: `*`, `?`, `[a-z]`, `[^a-z]`, and a backslash before what stands for itself."""
+    out, at = [], 0
+    while at < len(pattern):
+        if pattern[at] == "[":
+            members = _CLASS.match(pattern, at)
+            if members is None:
+                return None
+            ranges = "".join(_range(low, high) for low, high in _RANGE.findall(members[2]))
+            out.append(f"[{members[1]}{ranges}]")
+            at = members.end()
+            continue
+        if pattern[at] == "\\" and at + 1 < len(pattern):
+            at += 1
+            out.append(re.escape(pattern[at]))
+        else:
+            out.append({"*": "[^/]*", "?": "[^/]"}.get(pattern[at]) or re.escape(pattern[at]))
+        at += 1
+    try:
+        return re.compile("".join(out))
+    except re.error:
+        return None
+
+
+_CLASS = re.compile(r"\[(\^?)((?:\\.|[^\\\]])+)\]")
+_RANGE = re.compile(r"(\\.|[^\\])(?:-(\\.|[^\\]))?")
+
+
+def _range(low: str, high: str) -> str:
+    low, high = low[-1:], high[-1:]
+    return re.escape(low) + (f"-{re.escape(high)}" if high else "")

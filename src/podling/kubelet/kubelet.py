@@ -12,8 +12,14 @@ from podling.api.core.v1 import Node, Pod, Service
 from podling.client.client import Client, ClientConfig
 from podling.client.events import EventRecorder
 from podling.client.informer import Informer
+from podling.kubelet import image_auth_file, image_credential_provider
 from podling.kubelet.cgroups import qos_parents
+from podling.kubelet.image_auth_file import NodeAuthFile
+from podling.kubelet.image_gc import ImageGC
 from podling.kubelet.image_manager import ImageManager
+from podling.kubelet.image_pull_credentials import PullCredentials
+from podling.kubelet.image_pull_manager import Allowlist, PullManager, VerificationPolicy
+from podling.kubelet.image_pull_records import PullRecords
 from podling.kubelet.local_storage import LocalStorageEviction
 from podling.kubelet.log_rotation import LogRotation
 from podling.kubelet.node_status import Capacity, NodeReporter, meminfo, node_ip
@@ -45,6 +51,13 @@ class KubeletConfig(Struct, kw_only=True, frozen=True):
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
     version: str = "v1.36.0"
+    auth_file: Path | None = None
+    """The node's own credentials for registries; None: image_auth_file.default_paths."""
+    image_credential_provider_config: Path | None = None
+    image_credential_provider_bin_dir: Path | None = None
+    """Both or none."""
+    image_pull_credentials_verification_policy: VerificationPolicy = VerificationPolicy.NEVER_PRELOADED
+    preloaded_images_verification_allowlist: tuple[str, ...] = ()
 
     @property
     def paths(self) -> PodPaths:
@@ -79,9 +92,15 @@ class Kubelet:
         client = Client(ClientConfig(socket=str(config.api_socket), user_agent=f"podling-agent/{config.version}"))
         try:
             await asyncio.gather(images.open(), network.open())
+            pulls = PullManager(
+                PullRecords(config.data_dir / "image_manager"),
+                config.image_pull_credentials_verification_policy,
+                Allowlist(config.preloaded_images_verification_allowlist),
+            )
+            await pulls.open(await images.list_images())
             await runtime.open()
             await network.reconcile([sandbox.id for sandbox in await runtime.list_pod_sandbox()])
-            await self._serve(runtime, images, client, stop, ready or asyncio.Event())
+            await self._serve(runtime, images, pulls, client, stop, ready or asyncio.Event())
         finally:
             await client.close()
             await runtime.close()
@@ -89,7 +108,13 @@ class Kubelet:
             await images.close()
 
     async def _serve(
-        self, runtime: NativeRuntime, images: ImageStore, client: Client, stop: asyncio.Event, ready: asyncio.Event
+        self,
+        runtime: NativeRuntime,
+        images: ImageStore,
+        pulls: PullManager,
+        client: Client,
+        stop: asyncio.Event,
+        ready: asyncio.Event,
     ) -> None:
         config = self.config
         capacity = await asyncio.to_thread(Capacity.of_machine, config.data_dir)
@@ -114,7 +139,7 @@ class Kubelet:
             client=client,
             recorder=recorder,
             runtime=runtime,
-            images=ImageManager(images),
+            images=ImageManager(images, pulls, await self._pull_credentials(objects), recorder),
             volumes=VolumeManager(config.paths, objects, capacity.allocatable),
             cgroups=runtime.cgroups,
             paths=config.paths,
@@ -125,6 +150,7 @@ class Kubelet:
         )
         workers = PodWorkers(context, pods)
         server = KubeletServer(workers)
+        image_gc = ImageGC(images, runtime, recorder, config.node_name, config.image_gc)
         reporter = NodeReporter(
             client, config.node_name, ip, config.port, config.data_dir, capacity, runtime, images, config.version
         )
@@ -144,6 +170,7 @@ class Kubelet:
                 await nodes.synced()
                 owned.append(tasks.create_task(workers.run(), name="pod workers"))
                 owned.append(tasks.create_task(pods.run(), name="pods"))
+                owned.append(tasks.create_task(image_gc.run(), name="image garbage collection"))
                 owned.append(tasks.create_task(LogRotation(workers, runtime).run(), name="log rotation"))
                 owned.append(tasks.create_task(LocalStorageEviction(context, workers).run(), name="local storage"))
                 await stop.wait()
@@ -151,3 +178,15 @@ class Kubelet:
                     task.cancel()
         finally:
             await server.stop()
+
+    async def _pull_credentials(self, objects: ApiObjects) -> PullCredentials:
+        config = self.config
+        paths = [config.auth_file] if config.auth_file else image_auth_file.default_paths(config.data_dir)
+        providers = []
+        if config.image_credential_provider_config and config.image_credential_provider_bin_dir:
+            providers = await asyncio.to_thread(
+                image_credential_provider.load,
+                config.image_credential_provider_config,
+                config.image_credential_provider_bin_dir,
+            )
+        return PullCredentials(objects, NodeAuthFile(paths), providers)

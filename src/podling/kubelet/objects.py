@@ -41,11 +41,11 @@ class ApiObjects:
 
 class _Watch(Struct):
     task: asyncio.Task[None]
-    callbacks: dict[str, Callable[[], None]] = field(default_factory=dict)
+    callbacks: set[tuple[str, Callable[[], None]]] = field(default_factory=set)
 
 
 class ObjectWatches:
-    """One watch for each object that some Pod's volumes show. `run` owns the watches."""
+    """One watch for each object that some Pod's volumes show, or that a pull waits for. `run` owns the watches."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -58,14 +58,14 @@ class ObjectWatches:
             await asyncio.get_running_loop().create_future()
 
     def follow(self, pod: Pod, references: Iterable[Reference], changed: Callable[[], None]) -> None:
-        """Calls `changed` whenever one of the objects comes, changes or goes, until `forget`. Idempotent."""
+        """Calls `changed` whenever one of the objects comes, changes or goes, until `unfollow` or `forget`. Idempotent."""
         uid = pod.metadata.uid
         for kind, name in references:
             key = (kind, pod.metadata.namespace, name)
             watch = self._watches.get(key)
             if watch is None:
                 watch = self._watches[key] = self._start(key)
-            watch.callbacks[uid] = changed
+            watch.callbacks.add((uid, changed))
 
     def _start(self, key: _Key) -> _Watch:
         kind, namespace, name = key
@@ -81,13 +81,20 @@ class ObjectWatches:
 
     def _changed(self, key: _Key) -> None:
         watch = self._watches.get(key)
-        for callback in list(watch.callbacks.values()) if watch is not None else ():
+        for _, callback in list(watch.callbacks) if watch is not None else ():
             callback()
 
+    def unfollow(self, uid: str, changed: Callable[[], None]) -> None:
+        """Ends what `follow` began for the Pod and this callback."""
+        self._remove(lambda follower: follower == (uid, changed))
+
     def forget(self, uid: str) -> None:
-        """The Pod's volumes are gone."""
+        """The Pod does not run any more."""
+        self._remove(lambda follower: follower[0] == uid)
+
+    def _remove(self, ends: Callable[[tuple[str, Callable[[], None]]], bool]) -> None:
         for key, watch in list(self._watches.items()):
-            watch.callbacks.pop(uid, None)
+            watch.callbacks = {follower for follower in watch.callbacks if not ends(follower)}
             if not watch.callbacks:
                 watch.task.cancel()
                 del self._watches[key]

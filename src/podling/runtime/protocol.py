@@ -7,7 +7,7 @@ A runtime knows nothing of PodSpec: whatever it needs is in the configurations g
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -237,6 +237,8 @@ class ContainerStatus(Struct, kw_only=True):
     resources: LinuxResources | None = None
     user: tuple[int, int, list[int]] | None = None
     """uid, gid, supplementary groups of the first process, once known."""
+    mounts: list[Mount] = field(default_factory=list)
+    """As the configuration asked for them."""
 
 
 class EventType(StrEnum):
@@ -383,9 +385,17 @@ class ImageService(Protocol):
         """By name, digest reference or ID; None when it is not on the node."""
 
     async def pull_image(
-        self, image: str, auth: AuthConfig | None = None, *, labels: Mapping[str, str] | None = None
+        self,
+        image: str,
+        auth: AuthConfig | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        on_start: Callable[[], None] | None = None,
     ) -> str:
-        """Returns the image's ID. Raises ImagePullError."""
+        """Returns the image's ID. Raises ImagePullError.
+
+        `on_start` is called when the transfer begins, after waiting for other pulls; never, if there is none.
+        """
 
     async def remove_image(self, image: str) -> None: ...
 

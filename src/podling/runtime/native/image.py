@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from podling.runtime import image_name
@@ -35,9 +35,23 @@ _STALL_SECONDS = 300.0
 class _Pull:
     """One download and everybody who waits for it."""
 
-    def __init__(self, task: asyncio.Task[str]) -> None:
-        self.task = task
+    def __init__(self) -> None:
+        self.task: asyncio.Task[str]
         self.waiters = 0
+        self._begun = False
+        self._on_start: list[Callable[[], None]] = []
+
+    def when_begun(self, on_start: Callable[[], None]) -> None:
+        """Calls it when the download has done waiting for others; at once if it has."""
+        if self._begun:
+            on_start()
+        else:
+            self._on_start.append(on_start)
+
+    def begin(self) -> None:
+        self._begun = True
+        for on_start in self._on_start:
+            on_start()
 
 
 class ImageStore:
@@ -116,6 +130,7 @@ class ImageStore:
         auth: AuthConfig | None = None,
         *,
         labels: Mapping[str, str] | None = None,
+        on_start: Callable[[], None] | None = None,
         progress: int | None = None,
     ) -> str:
         """Pulls, or learns from the registry that nothing has changed; returns the image's ID.
@@ -131,10 +146,11 @@ class ImageStore:
         key = (name.canonical, credentials)
         pull = self._pulls.get(key)
         if pull is None or pull.task.cancelling():
-            task = asyncio.create_task(self._pull(name, auth, progress), name=f"pull {name.canonical}")
-            pull = self._pulls[key] = _Pull(task)
-            current = pull
-            task.add_done_callback(lambda _: self._pulls.pop(key) if self._pulls.get(key) is current else None)
+            pull = self._pulls[key] = current = _Pull()
+            pull.task = asyncio.create_task(self._pull(name, auth, progress, pull.begin), name=f"pull {name.canonical}")
+            pull.task.add_done_callback(lambda _: self._pulls.pop(key) if self._pulls.get(key) is current else None)
+        if on_start is not None:
+            pull.when_begun(on_start)
         pull.waiters += 1
         try:
             return await asyncio.shield(pull.task)
@@ -150,7 +166,9 @@ class ImageStore:
         finally:
             pull.waiters -= 1
 
-    async def _pull(self, name: ImageName, auth: AuthConfig | None, progress: int | None) -> str:
+    async def _pull(
+        self, name: ImageName, auth: AuthConfig | None, progress: int | None, begin: Callable[[], None]
+    ) -> str:
         stored = self._metadata.snapshot().by_name.get(name.canonical)
         if (
             stored is not None
@@ -161,6 +179,7 @@ class ImageStore:
         swept = False
         try:
             async with self._slots:
+                begin()
                 with contextlib.ExitStack() as stack:
                     arguments = ["copy", "--src-no-creds"]
                     if auth is not None:
