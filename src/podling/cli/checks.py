@@ -110,8 +110,9 @@ def conveniences() -> Iterator[Check]:
 
 
 def which(program: str) -> str:
-    """Also in sbin, which is not on every user's PATH."""
-    return shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin") or ""
+    """Also beside Python, where `make setup` puts kubectl, and in sbin, which is not on every user's PATH."""
+    places = [os.environ.get("PATH", os.defpath), os.path.dirname(sys.executable), "/usr/local/sbin:/usr/sbin:/sbin"]
+    return shutil.which(program, path=":".join(places)) or ""
 
 
 def _network_problem() -> str:
