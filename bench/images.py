@@ -215,15 +215,16 @@ def _timed(action: Callable[[], None]) -> float:
 def rows(directory: Path, rounds: int = 3) -> list[Row]:
     """For the table of `make bench`. Works below `directory`, which should be on a disk."""
     peers, together = measure(directory, rounds)
-    podling, *others = peers
     found: list[Row] = []
     for what, samples in (
-        ("first time", lambda peer: Samples(tuple(peer.first))),
-        ("unchanged", lambda peer: Samples(tuple(peer.unchanged))),
+        ("first time", [Samples(tuple(peer.first)) for peer in peers]),
+        ("unchanged", [Samples(tuple(peer.unchanged)) for peer in peers]),
     ):
-        own = samples(podling)
-        best = min((samples(peer).median for peer in others), default=0.0)
-        compared = ", ".join(f"{peer.name} {duration(samples(peer).median)}" for peer in others)
+        own, *others = samples
+        best = min((other.median for other in others), default=0.0)
+        compared = ", ".join(
+            f"{peer.name} {duration(other.median)}" for peer, other in zip(peers[1:], others, strict=True)
+        )
         target = Target(best, f"<= {duration(best)}") if others else None
         found.append(Row(f"pull, {what}", duration(own.median), spread(own), compared, target, own.median))
     found.append(Row(f"{POD_PULLS} pulls at once, one download", duration(together), "", "", None, together))

@@ -16,6 +16,7 @@ from podling.kubelet import image_auth_file, image_credential_provider
 from podling.kubelet.cgroups import qos_parents
 from podling.kubelet.image_auth_file import NodeAuthFile
 from podling.kubelet.image_gc import ImageGC
+from podling.kubelet.image_gc import ImageGC, ImageGCPolicy
 from podling.kubelet.image_manager import ImageManager
 from podling.kubelet.image_pull_credentials import PullCredentials
 from podling.kubelet.image_pull_manager import Allowlist, PullManager, VerificationPolicy
@@ -58,6 +59,7 @@ class KubeletConfig(Struct, kw_only=True, frozen=True):
     """Both or none."""
     image_pull_credentials_verification_policy: VerificationPolicy = VerificationPolicy.NEVER_PRELOADED
     preloaded_images_verification_allowlist: tuple[str, ...] = ()
+    image_gc: ImageGCPolicy = ImageGCPolicy()
 
     @property
     def paths(self) -> PodPaths:
@@ -151,6 +153,7 @@ class Kubelet:
         workers = PodWorkers(context, pods)
         server = KubeletServer(workers)
         image_gc = ImageGC(images, runtime, recorder, config.node_name, config.image_gc)
+        image_gc = ImageGC(images, runtime, recorder, config.node_name, config.image_gc)
         reporter = NodeReporter(
             client, config.node_name, ip, config.port, config.data_dir, capacity, runtime, images, config.version
         )
@@ -170,6 +173,7 @@ class Kubelet:
                 await nodes.synced()
                 owned.append(tasks.create_task(workers.run(), name="pod workers"))
                 owned.append(tasks.create_task(pods.run(), name="pods"))
+                owned.append(tasks.create_task(image_gc.run(), name="image garbage collection"))
                 owned.append(tasks.create_task(image_gc.run(), name="image garbage collection"))
                 owned.append(tasks.create_task(LogRotation(workers, runtime).run(), name="log rotation"))
                 owned.append(tasks.create_task(LocalStorageEviction(context, workers).run(), name="local storage"))
