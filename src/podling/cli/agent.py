@@ -22,8 +22,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def main(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    from podling.kubelet.image_pull_manager import VerificationPolicy
     from podling.kubelet.kubelet import Kubelet, KubeletConfig
 
+    allowlist = settings.preloaded_images_verification_allowlist
     config = KubeletConfig(
         node_name=settings.node_name,
         data_dir=settings.data_dir,
@@ -32,7 +34,18 @@ async def main(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) ->
         port=settings.agent_port,
         bridge=settings.bridge,
         pod_cidr=settings.pod_cidr,
-        registries_conf=Path(settings.registries_conf) if settings.registries_conf else None,
+        registries_conf=_path(settings.registries_conf),
         oci_runtime=settings.oci_runtime,
+        auth_file=_path(settings.auth_file),
+        image_credential_provider_config=_path(settings.image_credential_provider_config),
+        image_credential_provider_bin_dir=_path(settings.image_credential_provider_bin_dir),
+        image_pull_credentials_verification_policy=VerificationPolicy(
+            settings.image_pull_credentials_verification_policy
+        ),
+        preloaded_images_verification_allowlist=tuple(allowlist.split(",")) if allowlist else (),
     )
     await Kubelet(config).run(stop, ready)
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None

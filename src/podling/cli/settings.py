@@ -34,6 +34,12 @@ class Settings:
     registries_conf: str = ""
     oci_runtime: str = ""
     """Empty: crun, or runc where crun does not work."""
+    auth_file: str = ""
+    """Empty: auth.json in the data directory, or root's .docker/config.json."""
+    image_credential_provider_config: str = ""
+    image_credential_provider_bin_dir: str = ""
+    image_pull_credentials_verification_policy: str = "NeverVerifyPreloadedImages"
+    preloaded_images_verification_allowlist: str = ""
 
     @property
     def api_socket(self) -> Path:
@@ -64,6 +70,13 @@ class Settings:
             else hashlib.blake2s(bytes(self.data_dir), digest_size=4).hexdigest()
         )
 
+
+VERIFICATION_POLICIES = (
+    "NeverVerify",
+    "NeverVerifyPreloadedImages",
+    "NeverVerifyAllowlistedImages",
+    "AlwaysVerify",
+)
 
 FIXED = ("run_dir", "node_name", "bridge", "pod_cidr", "service_cidr")
 """What containers and objects depend on: it stays as it is until `podling reset`."""
@@ -97,6 +110,29 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=_program,
         metavar="crun|runc|PATH",
         help="what runs the containers (crun, or runc where crun does not work)",
+    )
+    add(
+        "--auth-file",
+        type=_file,
+        metavar="FILE",
+        help="the node's own registry credentials, a docker config.json (auth.json in the data directory, or root's)",
+    )
+    add(
+        "--image-credential-provider-config",
+        type=_file,
+        metavar="FILE|DIR",
+        help="kubelet's CredentialProviderConfig: plugins that know registries' credentials",
+    )
+    add("--image-credential-provider-bin-dir", type=_file, metavar="DIR", help="where these plugins are")
+    add(
+        "--image-pull-credentials-verification-policy",
+        choices=VERIFICATION_POLICIES,
+        help=f"who may use images that are on the node ({default.image_pull_credentials_verification_policy})",
+    )
+    add(
+        "--preloaded-images-verification-allowlist",
+        metavar="NAMES",
+        help="for the policy NeverVerifyAllowlistedImages: repositories, separated by commas; registry/path/* for all below",
     )
 
 
@@ -165,6 +201,25 @@ def _check(settings: Settings) -> None:
         raise CommandError(f"--pod-cidr {pods} and --service-cidr {services} must be /30 or larger")
     if settings.registries_conf and not os.access(settings.registries_conf, os.R_OK):
         raise CommandError(f"--registries-conf {settings.registries_conf}: no such file")
+    _check_images(settings)
+
+
+def _check_images(settings: Settings) -> None:
+    for name in ("auth_file", "image_credential_provider_config", "image_credential_provider_bin_dir"):
+        path = getattr(settings, name)
+        if path and not os.access(path, os.R_OK):
+            raise CommandError(f"{flag(name)} {path}: no such file or directory")
+    config, bin_dir = settings.image_credential_provider_config, settings.image_credential_provider_bin_dir
+    if bool(config) != bool(bin_dir):
+        raise CommandError(
+            "--image-credential-provider-config and --image-credential-provider-bin-dir go together: one is missing"
+        )
+    listed = settings.image_pull_credentials_verification_policy == "NeverVerifyAllowlistedImages"
+    if settings.preloaded_images_verification_allowlist and not listed:
+        raise CommandError(
+            "--preloaded-images-verification-allowlist needs "
+            "--image-pull-credentials-verification-policy NeverVerifyAllowlistedImages"
+        )
 
 
 def defaults(data_dir: Path) -> Settings:

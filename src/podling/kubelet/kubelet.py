@@ -15,7 +15,6 @@ from podling.client.informer import Informer
 from podling.kubelet import image_auth_file, image_credential_provider
 from podling.kubelet.cgroups import qos_parents
 from podling.kubelet.image_auth_file import NodeAuthFile
-from podling.kubelet.image_gc import ImageGC
 from podling.kubelet.image_gc import ImageGC, ImageGCPolicy
 from podling.kubelet.image_manager import ImageManager
 from podling.kubelet.image_pull_credentials import PullCredentials
@@ -153,7 +152,6 @@ class Kubelet:
         workers = PodWorkers(context, pods)
         server = KubeletServer(workers)
         image_gc = ImageGC(images, runtime, recorder, config.node_name, config.image_gc)
-        image_gc = ImageGC(images, runtime, recorder, config.node_name, config.image_gc)
         reporter = NodeReporter(
             client, config.node_name, ip, config.port, config.data_dir, capacity, runtime, images, config.version
         )
@@ -173,7 +171,6 @@ class Kubelet:
                 await nodes.synced()
                 owned.append(tasks.create_task(workers.run(), name="pod workers"))
                 owned.append(tasks.create_task(pods.run(), name="pods"))
-                owned.append(tasks.create_task(image_gc.run(), name="image garbage collection"))
                 owned.append(tasks.create_task(image_gc.run(), name="image garbage collection"))
                 owned.append(tasks.create_task(LogRotation(workers, runtime).run(), name="log rotation"))
                 owned.append(tasks.create_task(LocalStorageEviction(context, workers).run(), name="local storage"))
