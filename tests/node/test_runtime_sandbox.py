@@ -206,6 +206,26 @@ def test_sysctls_are_set_in_the_pod_and_not_on_the_host(run: Run) -> None:
     run(test)
 
 
+def test_a_low_port_can_be_taken_without_a_capability(run: Run) -> None:
+    async def test(node: Node) -> None:
+        security = ContainerSecurity(run_as_user=1000, drop_capabilities=["ALL"])
+        _, output = await node.finish(await node.pod(), "timeout 0.1 nc -l -p 80; echo $?", security=security)
+        assert output == "143\n"  # it listened until its time was over
+
+    run(test)
+
+
+def test_a_sandbox_removed_while_its_container_is_created_leaves_nothing(run: Run) -> None:
+    async def test(node: Node) -> None:
+        pod = await node.pod()
+        creating = asyncio.create_task(node.create(pod, "true"))
+        await asyncio.sleep(0)
+        await asyncio.gather(creating, node.runtime.remove_pod_sandbox(pod), return_exceptions=True)
+        assert await node.runtime.list_containers() == []
+
+    run(test)
+
+
 def test_hostname_and_resolv_conf_are_made_unless_the_pod_brings_its_own(run: Run, tmp_path: Path) -> None:
     async def test(node: Node) -> None:
         dns = DNSConfig(servers=["10.96.0.10"], searches=["a.svc", "svc"], options=["ndots:5"])

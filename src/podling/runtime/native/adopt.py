@@ -16,6 +16,7 @@ from podling.runtime.native import container, rootfs, sandbox
 from podling.runtime.native.container import Container
 from podling.runtime.native.host import Host
 from podling.runtime.native.sandbox import Sandbox
+from podling.runtime.protocol import CRIError
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +40,22 @@ async def adopt(host: Host, sandboxes: dict[str, Sandbox], containers: dict[str,
             containers[container_id] = parent.containers[container_id] = one
 
     async def take(one: Container) -> None:
-        if not await one.adopt():
-            del containers[one.id]
-            del one.sandbox.containers[one.id]
+        try:
+            if not await one.adopt():
+                del containers[one.id]
+                del one.sandbox.containers[one.id]
+        except (CRIError, OSError):  # one that resists must not keep the others from being served; it can be removed
+            log.exception("container %s cannot be taken over", one.id)
 
     async with asyncio.TaskGroup() as group:
         for one in list(containers.values()):
             group.create_task(take(one))
     for pod in list(sandboxes.values()):
-        if not await pod.adopt():
-            del sandboxes[pod.id]
+        try:
+            if not await pod.adopt():
+                del sandboxes[pod.id]
+        except (CRIError, OSError):
+            log.exception("sandbox %s cannot be taken over", pod.id)
     for sandbox_id in known.keys() - sandboxes.keys():
         await host.workers.run(sandbox.remove_traces, host, sandbox_id)
     for container_id in inner.keys() - containers.keys():

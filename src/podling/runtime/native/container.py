@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from podling.runtime.native import oci, rootfs, spec, user
+from podling.runtime.native import oci, rootfs, spec, stop_signal, user
 from podling.runtime.native.host import Host
 from podling.runtime.native.monitor import Exit, ProcessWatch, conmon_of, reopen_log
 from podling.runtime.native.sandbox import Sandbox
@@ -57,7 +57,7 @@ class Container:
         self.sandbox = sandbox
         self.record = record
         self._lock = asyncio.Lock()
-        """Held while it is started or removed."""
+        """Held while it is created, started or removed."""
         self._exited = asyncio.Event()
         self._early_exit: Exit | None = None
         """The exit of a process that ended before start was done with it."""
@@ -82,6 +82,10 @@ class Container:
         return self.record.phase == ContainerPhase.RUNNING
 
     @property
+    def made(self) -> bool:
+        return self.record.phase != ContainerPhase.CREATING
+
+    @property
     def own_pid_namespace(self) -> bool:
         return self.record.config.security.namespaces.pid == NamespaceMode.CONTAINER
 
@@ -99,23 +103,28 @@ class Container:
 
     async def create(self, image: Image) -> None:
         """Mounts the root file system and writes the bundle. Raises CRIError; then nothing is left."""
-        record = self.record
-        record.image_id = image.id
-        record.image_name = next(iter(image.repo_tags), image.id)
-        record.image_ref = next(iter(image.repo_digests), image.id)
-        record.stop_signal = signal_name(record.config.stop_signal or image.config.stop_signal or "SIGTERM")
-        layers = await self._host.images.layers(image.id)
-        image_mounts = {
-            index: await self._image_layers(mount) for index, mount in enumerate(record.config.mounts) if mount.image
-        }
-        try:
-            await self._host.workers.run(self._prepare, image, layers, image_mounts)
-        except BaseException as error:
-            await self._host.workers.run(remove_traces, self._host, self.id)
-            if isinstance(error, OSError):
-                raise CRIError("CreateContainerError", f"cannot make the container: {error}") from error
-            raise
-        self._publish(EventType.CREATED)
+        async with self._lock:
+            record = self.record
+            record.image_id = image.id
+            record.image_name = next(iter(image.repo_tags), image.id)
+            record.image_ref = next(iter(image.repo_digests), image.id)
+            record.stop_signal = stop_signal.canonical(
+                record.config.stop_signal or image.config.stop_signal or "SIGTERM"
+            )
+            layers = await self._host.images.layers(image.id)
+            image_mounts = {
+                index: await self._image_layers(mount)
+                for index, mount in enumerate(record.config.mounts)
+                if mount.image
+            }
+            try:
+                await self._host.workers.run(self._prepare, image, layers, image_mounts)
+            except BaseException as error:
+                await self._host.workers.run(remove_traces, self._host, self.id)
+                if isinstance(error, OSError):
+                    raise CRIError("CreateContainerError", f"cannot make the container: {error}") from error
+                raise
+            self._publish(EventType.CREATED)
 
     async def _image_layers(self, mount: Mount) -> list[Path]:
         image = await self._host.images.image_status(mount.image)
@@ -272,10 +281,14 @@ class Container:
         record = self.record
 
         def last_look() -> int:
-            if ended is None or not self.own_pid_namespace:
-                # The kernel ends what is left in a PID namespace of the container's own; here nobody would.
-                self._host.cgroups.kill(record.cgroup)
-            return self._host.cgroups.oom_kills(record.cgroup)
+            try:
+                if ended is None or not self.own_pid_namespace:
+                    # The kernel ends what is left in a PID namespace of the container's own; here nobody would.
+                    self._host.cgroups.kill(record.cgroup)
+                return self._host.cgroups.oom_kills(record.cgroup)
+            except OSError as error:  # the exit must be told all the same
+                log.warning("container %s: %s", self.id, error)
+                return 0
 
         oom_kills = await self._host.workers.run(last_look)
         if ended is None or ended.code < 0:
@@ -306,7 +319,7 @@ class Container:
         if not self.running:
             return
         if grace_seconds > 0:
-            self._signal(signal_number(self.record.stop_signal))
+            self._signal(stop_signal.number_of(self.record.stop_signal))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_seconds):
                     await self._exited.wait()
@@ -489,6 +502,7 @@ class Container:
             stop_signal=r.stop_signal,
             resources=r.resources,
             user=r.user,
+            mounts=r.config.mounts,
         )
 
 
@@ -523,34 +537,6 @@ def remove_bundle(host: Host, container_id: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(bundle)
     (host.layout.exits / container_id).unlink(missing_ok=True)
-
-
-def signal_number(name: str) -> int:
-    """Of "SIGTERM", "TERM", "15" or "SIGRTMIN+3". Raises CRIError."""
-    text = name.upper()
-    if text.isdecimal() and 0 < int(text) < signal.NSIG:
-        return int(text)
-    text = text if text.startswith("SIG") else "SIG" + text
-    base, sign, offset = text, 0, ""
-    if text.startswith("SIGRTM"):
-        base, plus, offset = text.partition("+")
-        sign = 1
-        if not plus:
-            base, plus, offset = text.partition("-")
-            sign = -1
-    try:
-        return int(signal.Signals[base]) + sign * int(offset or 0)
-    except (KeyError, ValueError):
-        raise CRIError("InvalidSignal", f"unknown signal {name}") from None
-
-
-def signal_name(name: str) -> str:
-    """The canonical name of a signal: "15" is SIGTERM. Raises CRIError."""
-    number = signal_number(name)
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
 
 
 def _inside(root: Path, path: str) -> Path:

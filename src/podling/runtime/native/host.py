@@ -58,24 +58,34 @@ class Tasks:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+        """Nobody awaits it: its failure is logged."""
+        task = self._create(work, name)
+        task.add_done_callback(_report)
         return task
 
     async def finish(self, work: Coroutine[Any, Any, T], name: str) -> T:
         """Awaits `work`; a cancelled caller leaves, the work goes on."""
-        return await asyncio.shield(self.start(work, name))
+        task = self._create(work, name)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_report)
+            raise
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # Callers of finish() get it too; a background task has nobody else to tell.
-            log.debug("%s failed", task.get_name(), exc_info=error)
+    def _create(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def join(self) -> None:
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _report(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s failed", task.get_name(), exc_info=error)
 
 
 class Host:

@@ -199,13 +199,14 @@ class NativeRuntime:
             async with parent.lock:
                 if not parent.ready:
                     raise CRIError("InvalidState", f"sandbox {sandbox_id} is not ready")
-                parent.containers[one.id] = one
+                # Now it is known to a removal of the sandbox, which waits until it is whole.
+                self._containers[one.id] = parent.containers[one.id] = one
             try:
                 await one.create(image)
             except BaseException:
-                del parent.containers[one.id]
+                self._containers.pop(one.id, None)
+                parent.containers.pop(one.id, None)
                 raise
-            self._containers[one.id] = one
 
         await host.tasks.finish(create(), f"create container {one.id}")
         return one.id
@@ -236,7 +237,9 @@ class NativeRuntime:
         return [
             one.status()
             for one in self._containers.values()
-            if (not sandbox_id or one.sandbox.id == sandbox_id) and (not pod_uid or one.sandbox.pod_uid == pod_uid)
+            if one.made
+            and (not sandbox_id or one.sandbox.id == sandbox_id)
+            and (not pod_uid or one.sandbox.pod_uid == pod_uid)
         ]
 
     async def update_container_resources(self, container_id: str, resources: LinuxResources) -> None:

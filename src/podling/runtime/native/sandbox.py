@@ -86,6 +86,11 @@ class Sandbox:
     def runtime(self) -> OCIRuntime:
         return self._host.runtime_of(self.record.handler)
 
+    def _sysctls(self) -> dict[str, str]:
+        """A Pod's processes may ping and take low ports without capabilities in a network of its own, as in containerd."""
+        own = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+        return {**(own if self.own_network else {}), **self.record.config.sysctls}
+
     # life
 
     async def create(self) -> None:
@@ -105,7 +110,7 @@ class Sandbox:
     def _prepare(self) -> None:
         config = self.record.config
         self._directory.mkdir(mode=0o711)
-        namespaces.create(self._directory, self._kinds(), config.hostname, config.sysctls, meanwhile=self._write_files)
+        namespaces.create(self._directory, self._kinds(), config.hostname, self._sysctls(), meanwhile=self._write_files)
 
     def _write_files(self) -> None:
         config = self.record.config

@@ -1,0 +1,161 @@
+"""The native runtime's pure parts: error texts, signals, environment, seccomp profiles, records, CPU weights."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podling.runtime.native import oci, seccomp, spec, state, stop_signal
+from podling.runtime.native.cgroup import cpu_weight
+from podling.runtime.native.user import User
+from podling.runtime.protocol import (
+    ContainerConfig,
+    ContainerMetadata,
+    CRIError,
+    ImageConfig,
+    Mount,
+    SandboxConfig,
+    SandboxMetadata,
+)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "expected"),
+    [
+        ("2026-11-23T16:28:05.123456Z: open `x`: No such file\n", "open `x`: No such file"),
+        ('time="2026-11-23T16:28:05Z" level=error msg="exec: \\"foo\\": not found"\n', 'exec: "foo": not found'),
+        ("", "the OCI runtime failed without a message"),
+    ],
+)
+def test_messages_of_oci_runtimes_lose_their_log_decoration(stderr: str, expected: str) -> None:
+    assert oci.explain(stderr) == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "executable file `foo` not found in $PATH: No such file or directory",
+            'exec: "foo": executable file not found in $PATH',
+        ),
+        ("executable file `/x` not found: No such file or directory", 'exec: "/x": stat /x: no such file or directory'),
+        (
+            'runc create failed: unable to start container process: exec: "foo": executable file not found in $PATH',
+            'exec: "foo": executable file not found in $PATH',
+        ),
+    ],
+)
+def test_a_missing_executable_is_told_in_the_known_words_by_every_oci_runtime(message: str, expected: str) -> None:
+    assert oci.create_error(message).endswith(f"unable to start container process: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "canonical"),
+    [
+        ("SIGTERM", 15, "SIGTERM"),
+        ("term", 15, "SIGTERM"),
+        ("9", 9, "SIGKILL"),
+        ("SIGRTMIN+3", 37, "SIGRTMIN+3"),
+        ("RTMAX-1", 63, "SIGRTMIN+29"),
+    ],
+)
+def test_signals_by_name_and_number(name: str, number: int, canonical: str) -> None:
+    assert stop_signal.number_of(name) == number
+    assert stop_signal.canonical(name) == canonical
+
+
+@pytest.mark.parametrize("name", ["", "SIGNONE", "0", "65", "SIGRTMIN+x", "SIGRTMAX+1", "-9"])
+def test_what_is_no_signal_is_refused(name: str) -> None:
+    with pytest.raises(CRIError):
+        stop_signal.number_of(name)
+
+
+@pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 39), (262144, 10000), (0, 1), (10**9, 10000)])
+def test_cpu_shares_as_weight(shares: int, weight: int) -> None:
+    assert cpu_weight(shares) == weight
+
+
+def container(**settings: Any) -> ContainerConfig:
+    return ContainerConfig(metadata=ContainerMetadata(name="c"), image="i", **settings)
+
+
+def test_the_last_of_equal_variables_wins_and_the_configuration_wins_over_the_image() -> None:
+    config = container(env=[("A", "1"), ("B", "2"), ("A", "3")], tty=True)
+    image = ImageConfig(env=["A=image", "C=a=b", "HOME=/image"])
+    env = spec.environment(config, image, User(0, 0, [], "/root"), "host")
+    assert env == [f"PATH={spec.DEFAULT_PATH}", "HOSTNAME=host", "TERM=xterm", "A=3", "C=a=b", "HOME=/image", "B=2"]
+
+
+def test_a_command_makes_the_images_cmd_void() -> None:
+    image = ImageConfig(entrypoint=["e"], cmd=["c"])
+    assert spec.command(container(), image) == ["e", "c"]
+    assert spec.command(container(args=["a"]), image) == ["e", "a"]
+    assert spec.command(container(command=["x"]), image) == ["x"]
+    assert spec.command(container(command=["x"], args=["a"]), image) == ["x", "a"]
+
+
+def test_a_mount_replaces_the_default_at_its_place_and_parents_come_first() -> None:
+    mounts = [
+        Mount(container_path="/data/deep/er", host_path="/h3"),
+        Mount(container_path="/dev/shm/", host_path="/h1"),
+        Mount(container_path="/data", host_path="/h2"),
+    ]
+    files = spec.SandboxFiles(namespaces={"ipc": "/ns/ipc"}, shm="/run/shm-of-pod")
+    built = spec._mounts(container(), mounts, files, privileged=False)
+    destinations = [mount["destination"] for mount in built]
+    assert destinations.count("/dev/shm") == 1
+    assert next(mount["source"] for mount in built if mount["destination"] == "/dev/shm") == "/h1"
+    assert destinations.index("/data") < destinations.index("/data/deep/er")
+
+
+PROFILE = {
+    "defaultAction": "SCMP_ACT_ERRNO",
+    "defaultErrnoRet": 38,
+    "defaultErrno": "ENOSYS",
+    "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
+    "syscalls": [
+        {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [], "includes": {}, "excludes": {}},
+        {"names": ["reboot"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_BOOT"]}},
+        {"names": ["clone"], "action": "SCMP_ACT_ERRNO", "errno": "EPERM", "excludes": {"caps": ["CAP_SYS_ADMIN"]}},
+        {"names": ["new"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "999.0"}},
+        {"names": ["s390"], "action": "SCMP_ACT_ALLOW", "includes": {"arches": ["s390x"]}},
+    ],
+}
+
+
+def test_only_rules_for_these_capabilities_architectures_and_kernels_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    plain = seccomp.translate(PROFILE, ["CAP_CHOWN"])
+    assert plain["architectures"] == ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]
+    assert plain["defaultErrnoRet"] == 38
+    assert plain["syscalls"] == [
+        {"names": ["read"], "action": "SCMP_ACT_ALLOW"},
+        {"names": ["clone"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1},
+    ]
+    powerful = seccomp.translate(PROFILE, ["CAP_SYS_BOOT", "CAP_SYS_ADMIN"])
+    assert [rule["names"] for rule in powerful["syscalls"]] == [["read"], ["reboot"]]
+
+
+def sandbox_record(number: int) -> state.SandboxRecord:
+    config = SandboxConfig(metadata=SandboxMetadata(name="n" * 1000, namespace="d", uid="u"))
+    return state.SandboxRecord(id="s", config=config, phase=state.SandboxPhase.READY, created_at=number, boot_id="b")
+
+
+def test_the_last_complete_line_of_a_record_counts_and_records_do_not_grow_forever(tmp_path: Path) -> None:
+    layout = state.Layout(tmp_path / "data", tmp_path / "run")
+    layout.create()
+    records = state.Records(layout)
+    path = layout.sandbox_records / "s"
+    for number in range(600):
+        records.write_sandbox(sandbox_record(number))
+    assert path.stat().st_size < 300_000
+    with path.open("ab") as file:
+        file.write(b'{"id": "cut sho')
+    assert dict(records.load_sandboxes())["s"] == sandbox_record(599)
+    records.write_sandbox(sandbox_record(600))
+    assert dict(records.load_sandboxes())["s"] == sandbox_record(600)
+    path.write_bytes(b"\0\0\0")
+    assert dict(records.load_sandboxes())["s"] is None
