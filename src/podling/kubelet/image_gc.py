@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
@@ -58,7 +58,7 @@ def disk_space(path: str) -> tuple[int, int]:
 
 
 class ImageGC:
-    """One node's. `run` is its owner task."""
+    """One node's. `run` is its owner task; it awaits `collected` after each pass."""
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class ImageGC:
         node_name: str,
         policy: ImageGCPolicy | None = None,
         *,
+        collected: Callable[[], Awaitable[None]] | None = None,
         disk: Disk = disk_space,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,6 +77,7 @@ class ImageGC:
         self._recorder = recorder
         self._node = ObjectReference(kind="Node", name=node_name, uid=node_name)
         self._policy = policy or ImageGCPolicy()
+        self._collected = collected
         self._disk = disk
         self._clock = clock
         self._records: dict[str, _Record] = {}
@@ -96,6 +98,8 @@ class ImageGC:
                 if failed:
                     self._recorder.event(self._node, "Warning", "ImageGCFailed", str(error))
                 failed = True
+            if self._collected is not None:
+                await self._collected()
 
     async def collect(self) -> None:
         """One pass. Raises ImageGCFailed, CRIError, OSError."""

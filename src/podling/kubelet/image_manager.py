@@ -5,6 +5,7 @@ Source: Kubernetes documentation "Images" (image pull policy, ImagePullBackOff);
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -21,6 +22,8 @@ from podling.kubelet.image_pull_manager import PullManager
 from podling.runtime import image_name
 from podling.runtime.image_name import ImageName
 from podling.runtime.protocol import CRIError, Image, ImageService
+
+log = logging.getLogger(__name__)
 
 _BACKOFF_FIRST = 10.0
 _BACKOFF_MAX = 300.0
@@ -136,7 +139,10 @@ class ImageManager:
 
     async def prune(self) -> None:
         """Images were removed from the node: forgets who may use them."""
-        await self._pulls.prune(self._images.list_images)
+        try:
+            await self._pulls.prune(self._images.list_images)
+        except OSError as error:
+            log.warning("records of removed images: %s", error)
 
     async def _look(self, image: str, policy: str, report: Report) -> Image | None:
         """What is on the node, as far as the policy lets it count."""

@@ -151,7 +151,9 @@ class Kubelet:
         )
         workers = PodWorkers(context, pods)
         server = KubeletServer(workers)
-        image_gc = ImageGC(images, runtime, recorder, config.node_name, config.image_gc)
+        image_gc = ImageGC(
+            images, runtime, recorder, config.node_name, config.image_gc, collected=context.images.prune
+        )
         reporter = NodeReporter(
             client, config.node_name, ip, config.port, config.data_dir, capacity, runtime, images, config.version
         )
