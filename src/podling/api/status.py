@@ -18,11 +18,12 @@ MODIFIED = "the object has been modified; please apply your changes to the lates
 
 
 class ApiError(Exception):
-    """A request failed. `status` is the body of the answer."""
+    """A request failed. `status` is the body of the answer, `warnings` are sent beside it."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, warnings: tuple[str, ...] = ()) -> None:
         super().__init__(status.message)
         self.status = status
+        self.warnings = warnings
 
     @property
     def code(self) -> int:
@@ -137,10 +138,12 @@ def invalid(kind: Resource | str, name: str, errors: Iterable[FieldError]) -> Ap
     return _error(422, "Invalid", message, details)
 
 
-def unprocessable(field: str, message: str) -> ApiError:
-    """A well-formed request that does not fit the object. Upstream drops the message; here it is the cause of `field`."""
-    details = StatusDetails(causes=[StatusCause(reason="UnexpectedServerResponse", message=message, field=field)])
-    return _error(422, "Invalid", "the server rejected our request due to an error in our request", details)
+def unprocessable(message: str) -> ApiError:
+    """A well-formed patch that does not fit the object. Upstream keeps the message to itself; here it is a warning."""
+    text = "the server rejected our request due to an error in our request"
+    return ApiError(
+        Status(status="Failure", code=422, reason="Invalid", message=text, details=StatusDetails()), (message,)
+    )
 
 
 def unexpected(message: str) -> ApiError:

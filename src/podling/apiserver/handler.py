@@ -72,7 +72,7 @@ class RequestHandler:
         try:
             response = await self._answer(request, info, user or self._authenticate(request))
         except status.ApiError as error:
-            response = responses.error(error.status)
+            response = responses.error(error.status, error.warnings)
         except ConnectionError:
             raise
         except RecursionError:

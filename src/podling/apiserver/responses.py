@@ -49,9 +49,11 @@ async def document(call: Call, value: Document) -> Response:
     return Response(body=body, headers=headers)
 
 
-def error(failure: Status) -> Response:
+def error(failure: Status, warnings: tuple[str, ...] = ()) -> Response:
     """The answer to a request that failed."""
-    headers = {"Content-Type": JSON, "Cache-Control": "no-cache, private"}
+    headers = CIMultiDict({"Content-Type": JSON, "Cache-Control": "no-cache, private"})
+    for text in warnings:
+        headers.add("Warning", f"299 - {_quoted(text)}")
     if failure.details is not None and failure.details.retry_after_seconds:
         headers["Retry-After"] = str(failure.details.retry_after_seconds)
     if failure.code == 401:

@@ -25,8 +25,10 @@ def apply(document: dict[str, Any], patch: Any) -> dict[str, Any]:
         result = operations.apply(deepcopy(document), in_place=True)
     except RecursionError:
         raise status.bad_request(TOO_DEEP) from None
+    except jsonpatch.JsonPatchTestFailed as error:
+        raise status.unprocessable("a test of the patch failed") from error
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError) as error:
-        raise status.unprocessable("patch", str(error)) from error
+        raise status.unprocessable(str(error)) from error
     if not isinstance(result, dict):
-        raise status.unprocessable("patch", "the patched document is no object")
+        raise status.unprocessable("the patched document is no object")
     return result

@@ -188,7 +188,7 @@ def _merge_list(current: list[Any] | None, patch: list[Any], target: Shape, merg
         names = " ".join(sorted({_go_type(item) for item in (*current, *patch)}))
         raise status.unexpected(f"list element types are not identical: [{names}]")
     if kinds == {list}:
-        raise status.unprocessable("patch", "lists of lists are not supported")
+        raise status.unprocessable("lists of lists are not supported")
     if kinds != {dict}:
         merged = list(dict.fromkeys((*current, *patch)))
         changed: list[Any] = patch

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aiohttp.web import StreamResponse
 
-from podling.api import status
+from podling.api import codec, status
 from podling.api.core.v1 import Namespace
+from podling.api.validation import namespace as validation
 from podling.apiserver import decoding, output
 from podling.apiserver.call import Call
 from podling.apiserver.verbs.update import check_identity
@@ -21,7 +22,11 @@ async def handle(call: Call) -> StreamResponse:
         version, uid = given.metadata.resource_version, given.metadata.uid
         if (version and version != namespace.metadata.resource_version) or (uid and uid != namespace.metadata.uid):
             raise status.conflict(call.resource, call.info.name)
+        old = codec.decode(Namespace, codec.encode(namespace))
         namespace.spec.finalizers = list(given.spec.finalizers)
+        errors = validation.validate_finalize(namespace, old)
+        if errors:
+            raise status.invalid(call.resource, call.info.name, errors)
 
     result = await call.registry.modify("", call.info.name, change, caller)
     return await output.send_object(call, result.value, accepted)
