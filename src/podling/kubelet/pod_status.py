@@ -81,6 +81,9 @@ def generate(pod: Pod, seen: Observed, now: float) -> PodStatus:
     if pod.spec.host_network and seen.host_ip and (sandbox is not None or pod.status.pod_ip):
         ips = [seen.host_ip]
     conditions = _conditions(pod, phase, init, main, sandbox is not None, now)
+    if phase == FAILED and not pod.status.container_statuses and not seen.records.containers:
+        # The node never took the Pod in. Containers said to be in creation would hide the reason from `kubectl get`.
+        init, main = [], []
     return PodStatus(
         phase=phase,
         reason=seen.reason,
