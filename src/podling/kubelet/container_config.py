@@ -138,13 +138,16 @@ def _mounts(
 
 
 def _volume_mount(container: Container, mount: VolumeMount, volume: Mounted, variables: dict[str, str]) -> Mount:
-    source = volume.path
-    if relative := mount.sub_path or _sub_path_expr(mount, variables):
-        source = subpath(volume.path, relative, mount.name, container.name)
+    relative = mount.sub_path or _sub_path_expr(mount, variables)
+    source = ""
+    if not volume.image:
+        source = str(subpath(volume.path, relative, mount.name, container.name) if relative else volume.path)
     path = mount.mount_path if mount.mount_path.startswith("/") else f"/{mount.mount_path}"
     return Mount(
         container_path=path,
-        host_path=str(source),
+        host_path=source,
+        image=volume.image,
+        image_sub_path=relative if volume.image else "",
         readonly=bool(mount.read_only) or volume.readonly,
         recursive_read_only=mount.recursive_read_only in ("Enabled", "IfPossible"),
         propagation=_PROPAGATION[mount.mount_propagation or ""],

@@ -21,6 +21,7 @@ from podling.kubelet.env import ConfigError
 from podling.kubelet.image_manager import ImageError, Report
 from podling.kubelet.pod_actions import Start, Waiting
 from podling.kubelet.pod_context import PodContext, container_event
+from podling.kubelet.volumes.image import image_volumes
 from podling.kubelet.volumes.plugin import Mounted, VolumeError
 from podling.runtime.protocol import ContainerStatus, CRIError, Image, SandboxStatus
 
@@ -32,7 +33,7 @@ class _Pull(Struct):
 
     attempt: int
     image: str
-    task: asyncio.Task[Image | ImageError]
+    task: asyncio.Future[Image | ImageError]
 
 
 class _Trouble(Struct, frozen=True):
@@ -60,7 +61,8 @@ class ContainerStarter:
         self._context = context
         self._wake = wake
         self._set_up_volumes = set_up_volumes
-        self._pulls: dict[str, _Pull] = {}
+        self._pulls: dict[tuple[str, str], _Pull] = {}
+        """By container and image volume; the container's own image has no volume."""
         self._trouble: dict[str, _Trouble] = {}
         self._retry = Backoff(initial=0.5, maximum=10.0)
         self._secrets = 0
@@ -85,15 +87,16 @@ class ContainerStarter:
                 return trouble.retry_at
         report = self._reporter(pod, start)
         try:
-            image = await self._image(tasks, pod, start, report)
+            images = await self._images(tasks, pod, start, report)
         except ImageError as error:
             self._follow_secrets(pod)
             return self._troubled(start, Waiting(error.reason, error.message), error.retry_in)
-        if image is None:
+        if images is None:
             return 0.0
+        image, mounted_images = images
         runtime = self._context.runtime
         try:
-            volumes = await self._set_up_volumes()
+            volumes = {**await self._set_up_volumes(), **mounted_images}
             for old in start.replaces:
                 await runtime.remove_container(old.id)
                 await asyncio.to_thread(_remove_logs, old)
@@ -133,6 +136,12 @@ class ContainerStarter:
 
         return report
 
+    def _pod_reporter(self, pod: Pod) -> Report:
+        def report(type: str, reason: str, message: str) -> None:
+            self._context.recorder.event(pod, type, reason, message)
+
+        return report
+
     def _troubled(self, start: Start, waiting: Waiting, retry_in: float | None = None) -> float:
         retry_at = time.time() + (self._retry.next() if retry_in is None else retry_in)
         self._trouble[start.container.name] = _Trouble(
@@ -169,30 +178,56 @@ class ContainerStarter:
         )
         return replace(pod, status=status)
 
-    async def _image(self, tasks: asyncio.TaskGroup, pod: Pod, start: Start, report: Report) -> Image | None:
-        """The image of the container; None while it is being pulled. Raises ImageError."""
-        name, image = start.container.name, start.container.image
-        pull = self._pulls.get(name)
-        if pull is not None:
-            if pull.attempt == start.attempt and pull.image == image and not pull.task.done():
-                return None
-            del self._pulls[name]
-            if pull.attempt == start.attempt and pull.image == image:
-                outcome = pull.task.result()
-                if isinstance(outcome, ImageError):
-                    raise outcome
-                return outcome
-            pull.task.cancel()
-        found = await self._context.images.present(image, start.container.image_pull_policy, report)
-        if found is None:
-            task = tasks.create_task(self._pull(pod, start, report), name=f"pull for container {name}")
-            self._pulls[name] = _Pull(start.attempt, image, task)
-        return found
-
-    async def _pull(self, pod: Pod, start: Start, report: Report) -> Image | ImageError:
+    async def _images(
+        self, tasks: asyncio.TaskGroup, pod: Pod, start: Start, report: Report
+    ) -> tuple[Image, dict[str, Mounted]] | None:
+        """The container's image and its image volumes by name; None while one is being pulled. Raises ImageError."""
         container = start.container
+        wanted = {"": (container.image, container.image_pull_policy, report)}
+        for name, source in image_volumes(pod, container).items():
+            wanted[name] = (source.reference, source.pull_policy, self._pod_reporter(pod))
+        pulls = {
+            name: await self._pull(tasks, pod, start, name, image, policy, tell)
+            for name, (image, policy, tell) in wanted.items()
+        }
+        for name, pull in pulls.items():
+            if pull.task.done() and isinstance(outcome := pull.task.result(), ImageError):
+                del self._pulls[container.name, name]
+                raise outcome
+        if not all(pull.task.done() for pull in pulls.values()):
+            return None
+        found: dict[str, Image] = {}
+        for name, pull in pulls.items():
+            del self._pulls[container.name, name]
+            outcome = pull.task.result()
+            assert not isinstance(outcome, ImageError)
+            found[name] = outcome
+        return found.pop(""), {name: Mounted(Path(), readonly=True, image=image.id) for name, image in found.items()}
+
+    async def _pull(
+        self, tasks: asyncio.TaskGroup, pod: Pod, start: Start, volume: str, image: str, policy: str, report: Report
+    ) -> _Pull:
+        """The pull of one image, begun if need be. Raises ImageError."""
+        key = (start.container.name, volume)
+        pull = self._pulls.get(key)
+        if pull is not None:
+            if pull.attempt == start.attempt and pull.image == image:
+                return pull
+            pull.task.cancel()
+        found = await self._context.images.present(image, policy, report)
+        task: asyncio.Future[Image | ImageError]
+        if found is None:
+            ensured = self._ensure(pod, image, policy, report)
+            task = tasks.create_task(ensured, name=f"pull for container {start.container.name}")
+        else:
+            task = asyncio.get_running_loop().create_future()
+            task.set_result(found)
+        pull = self._pulls[key] = _Pull(start.attempt, image, task)
+        return pull
+
+    async def _ensure(self, pod: Pod, image: str, policy: str, report: Report) -> Image | ImageError:
         try:
-            return await self._context.images.ensure(pod, container.image, container.image_pull_policy, report)
+            return await self._context.images.ensure(pod, image, policy, report)
         except ImageError as error:
             return error
         finally:

@@ -151,9 +151,7 @@ class Kubelet:
         )
         workers = PodWorkers(context, pods)
         server = KubeletServer(workers)
-        image_gc = ImageGC(
-            images, runtime, recorder, config.node_name, config.image_gc, collected=context.images.prune
-        )
+        image_gc = ImageGC(images, runtime, recorder, config.node_name, config.image_gc, collected=context.images.prune)
         reporter = NodeReporter(
             client, config.node_name, ip, config.port, config.data_dir, capacity, runtime, images, config.version
         )

@@ -102,7 +102,6 @@ TABLE: tuple[Unsupported, ...] = (
             "gcePersistentDisk",
             "gitRepo",
             "glusterfs",
-            "image",
             "iscsi",
             "nfs",
             "persistentVolumeClaim",

@@ -37,7 +37,7 @@ class VolumeManager:
         self._host_path = HostPath()
 
     async def set_up(self, pod: Pod) -> dict[str, Mounted]:
-        """All volumes of the Pod by name; files of those that show API objects are brought up to date.
+        """All volumes of the Pod but images, by name; files of those that show API objects are brought up to date.
 
         Idempotent. Raises VolumeError for the first that fails, ApiError and ConnectionFailed."""
         if not pod.spec.volumes:
@@ -50,7 +50,7 @@ class VolumeManager:
         return await asyncio.to_thread(self._set_up, pod, contents)
 
     def _set_up(self, pod: Pod, contents: Mapping[str, Payload]) -> dict[str, Mounted]:
-        return {volume.name: self._set_up_one(pod, volume, contents) for volume in pod.spec.volumes}
+        return {v.name: self._set_up_one(pod, v, contents) for v in pod.spec.volumes if v.image is None}
 
     def _set_up_one(self, pod: Pod, volume: Volume, contents: Mapping[str, Payload]) -> Mounted:
         uid = pod.metadata.uid

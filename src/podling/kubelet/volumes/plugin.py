@@ -24,6 +24,8 @@ class Mounted(Struct, frozen=True):
     path: Path
     readonly: bool = False
     """The volume as a whole, whatever its mounts say."""
+    image: str = ""
+    """ID of the image whose files it shows; then there is no path."""
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -224,6 +224,8 @@ def _mounts(
         options = ["rbind", _PROPAGATION[mount.propagation], "ro" if mount.readonly else "rw"]
         if mount.readonly and mount.recursive_read_only:
             options[-1] = "rro"
+        if mount.image:
+            options.append("noexec")
         result.append(_mount(os.path.normpath(mount.container_path), "bind", mount.host_path, options))
     return result
 
