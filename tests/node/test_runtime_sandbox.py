@@ -210,7 +210,7 @@ def test_a_low_port_can_be_taken_without_a_capability(run: Run) -> None:
     async def test(node: Node) -> None:
         security = ContainerSecurity(run_as_user=1000, drop_capabilities=["ALL"])
         _, output = await node.finish(await node.pod(), "timeout 0.1 nc -l -p 80; echo $?", security=security)
-        assert output == "143\n"  # it listened until its time was over
+        assert "143" in output.split()  # it listened until its time was over
 
     run(test)
 

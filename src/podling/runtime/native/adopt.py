@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from podling.runtime.native import container, rootfs, sandbox
+from podling.runtime.native import bundle, sandbox
 from podling.runtime.native.container import Container
 from podling.runtime.native.host import Host
 from podling.runtime.native.sandbox import Sandbox
@@ -59,7 +59,7 @@ async def adopt(host: Host, sandboxes: dict[str, Sandbox], containers: dict[str,
     for sandbox_id in known.keys() - sandboxes.keys():
         await host.workers.run(sandbox.remove_traces, host, sandbox_id)
     for container_id in inner.keys() - containers.keys():
-        await host.workers.run(container.remove_traces, host, container_id)
+        await host.workers.run(bundle.remove_traces, host, container_id)
     await host.workers.run(sweep, host, set(sandboxes), set(containers))
 
 
@@ -128,8 +128,7 @@ def sweep(host: Host, sandboxes: set[str], containers: set[str]) -> None:
                 sandbox.remove_traces(host, name)
     for name in os.listdir(host.layout.bundles):
         if name not in containers:
-            rootfs.unmount(host.layout.bundles / name / "rootfs")
-            container.remove_traces(host, name)
+            bundle.remove_traces(host, name)
     for name in os.listdir(host.layout.oci):
         if name not in containers and name not in sandboxes:
             host.runtime.delete(name)

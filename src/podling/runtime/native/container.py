@@ -11,14 +11,13 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
 
 import msgspec
 
-from podling.runtime.native import oci, rootfs, spec, stop_signal, user
+from podling.runtime.native import bundle, oci, rootfs, stop_signal
 from podling.runtime.native.host import Host
 from podling.runtime.native.monitor import Exit, ProcessWatch, conmon_of, reopen_log
 from podling.runtime.native.sandbox import Sandbox
@@ -120,7 +119,7 @@ class Container:
             try:
                 await self._host.workers.run(self._prepare, image, layers, image_mounts)
             except BaseException as error:
-                await self._host.workers.run(remove_traces, self._host, self.id)
+                await self._host.workers.run(bundle.remove_traces, self._host, self.id)
                 if isinstance(error, OSError):
                     raise CRIError("CreateContainerError", f"cannot make the container: {error}") from error
                 raise
@@ -132,40 +131,10 @@ class Container:
             raise CRIError("CreateContainerError", f"image {mount.image} of a volume is not present")
         return await self._host.images.layers(image.id)
 
-    def _prepare(self, image: Image, layers: list[Path], image_mounts: dict[int, list[Path]]) -> None:
-        record, config, bundle = self.record, self.record.config, self.bundle
-        # The directory without a record tells an agent that starts after us that this was not completed.
-        self._directory.mkdir(mode=0o700)
-        bundle.mkdir(mode=0o700)
-        root = bundle / "rootfs"
-        rootfs.mount(root, layers, self._directory / "upper", self._directory / "work")
-        mounts = list(config.mounts)
-        for index, image_layers in image_mounts.items():
-            target = bundle / "images" / str(index)
-            rootfs.mount_readonly(target, image_layers, bundle / "empty")
-            mounts[index] = msgspec.structs.replace(
-                mounts[index], host_path=str(_inside(target, mounts[index].image_sub_path)), readonly=True
-            )
-        who = user.resolve(root, image.config.user, config.security)
-        record.user = (who.uid, who.gid, who.groups)
-        directory = spec.working_directory(config, image.config)
-        if not any(_covers(mount.container_path, directory) for mount in mounts):
-            rootfs.make_directory(root, directory)
-        document = spec.build(
-            config,
-            image.config,
-            who,
-            self._files(),
-            rootfs=str(root),
-            cgroup=record.cgroup,
-            cgroup_mode=self._host.cgroups.mode,
-            mounts=mounts,
-        )
-        (bundle / "config.json").write_bytes(msgspec.json.encode(document))
-        if record.log_path:
-            os.makedirs(os.path.dirname(record.log_path), exist_ok=True)
-        record.phase = ContainerPhase.CREATED
-        self._host.records.write_container(record)
+    def _prepare(self, image: Image, layers: list[Path], volumes: dict[int, list[Path]]) -> None:
+        bundle.make(self._host, self.record, self._files(), image, layers, volumes)
+        self.record.phase = ContainerPhase.CREATED
+        self._host.records.write_container(self.record)
 
     def _files(self) -> SandboxFiles:
         files = self.sandbox.files()
@@ -357,7 +326,7 @@ class Container:
 
     def _remove(self) -> None:
         self._host.cgroups.remove(self.record.cgroup)
-        remove_traces(self._host, self.id)
+        bundle.remove_traces(self._host, self.id)
 
     def close(self) -> None:
         """Lets go of descriptors; the container goes on."""
@@ -403,7 +372,7 @@ class Container:
             self._exited.set()
 
         def clean() -> None:
-            remove_bundle(self._host, self.id)
+            bundle.remove(self._host, self.id)
             self.sandbox.runtime.forget(self.id)
 
         await self._host.workers.run(clean)
@@ -520,35 +489,3 @@ def new_record(container_id: str, sandbox: Sandbox, config: ContainerConfig, boo
         log_path=log_path,
         resources=config.resources,
     )
-
-
-def remove_traces(host: Host, container_id: str) -> None:
-    """Unmounts and deletes what is named after a container. Idempotent; blocking. The record goes last."""
-    remove_bundle(host, container_id)
-    host.records.remove_container(container_id)
-
-
-def remove_bundle(host: Host, container_id: str) -> None:
-    bundle = host.layout.bundles / container_id
-    rootfs.unmount(bundle / "rootfs")
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(bundle / "images"):
-            rootfs.unmount(bundle / "images" / name)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(bundle)
-    (host.layout.exits / container_id).unlink(missing_ok=True)
-
-
-def _inside(root: Path, path: str) -> Path:
-    """A path of an image's content; the content cannot lead out of it."""
-    target = (root / path.lstrip("/")).resolve()
-    if not target.is_relative_to(root.resolve()):
-        raise CRIError("CreateContainerError", f"{path} leads out of the image")
-    if not target.exists():
-        raise CRIError("CreateContainerError", f"{path} does not exist in the image")
-    return target
-
-
-def _covers(mountpoint: str, path: str) -> bool:
-    mountpoint = os.path.normpath(mountpoint)
-    return path == mountpoint or path.startswith(mountpoint.rstrip("/") + "/")
