@@ -133,10 +133,11 @@ def on_node(directory: Path, test: Callable[[Cluster], Coroutine[Any, Any, None]
 
 
 def traces() -> tuple[list[str], list[str], str]:
-    """Links, routes and rules of the node."""
+    """Links, routes and rules of the node. IPv6 routes are left out: the kernel adds them a second after a link."""
     links = [link["ifname"] for link in json.loads(command("ip", "-j", "link", "show"))]
     routes = [
-        f"{route['dst']} {route['dev']}" for route in json.loads(command("ip", "-j", "route", "show", "table", "all"))
+        f"{route['dst']} {route['dev']}"
+        for route in json.loads(command("ip", "-4", "-j", "route", "show", "table", "all"))
     ]
     return links, routes, command("nft", "list", "ruleset")
 
