@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,6 +202,14 @@ def cgroups() -> Iterator[str]:
     """Every cgroup directory of the machine."""
     for directory, _, _ in os.walk("/sys/fs/cgroup"):
         yield directory
+
+
+def eventually(holds: Callable[[], object], timeout: float = 20.0) -> None:
+    """Waits for something on the machine that no event tells of. Raises AssertionError if it does not come."""
+    deadline = time.monotonic() + timeout
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
 
 
 def unique(prefix: str) -> str:
