@@ -100,8 +100,8 @@ class Bridge:
 
         ip_forward stays on: others may have come to rely on it.
         """
-        await self._run(self._reset)
-        await nftables.apply(nftables.removal(self._name))
+        if await self._run(self._reset):
+            await nftables.apply(nftables.removal(self._name))
         await self.close()
 
     async def reconcile(self, live_sandbox_ids: Collection[str]) -> None:
@@ -168,15 +168,17 @@ class Bridge:
         self._links = Links(self._name, self._owner, self._range)
         self._links.ensure_bridge({veth_name(lease.sandbox_id) for lease in self._ipam.leases()})
 
-    def _reset(self) -> None:
+    def _reset(self) -> bool:
+        """Whether the bridge's rules are this cluster's."""
         self._lock()
         links = self._links or Links(self._name, self._owner, self._range)
         self._links = links
         self._ipam.load()
-        links.delete_bridge({veth_name(lease.sandbox_id) for lease in self._ipam.leases()})
+        own = links.delete_bridge({veth_name(lease.sandbox_id) for lease in self._ipam.leases()})
         for lease in self._ipam.leases():
             self._ipam.free(lease.sandbox_id)
         shutil.rmtree(self._directory)
+        return own
 
     def _reconcile(self, live: Collection[str]) -> bool:
         links = self._opened()

@@ -168,12 +168,17 @@ class Links:
             ports = [link.get_attr("IFLA_IFNAME") for link in links if link.get_attr("IFLA_MASTER") == bridge["index"]]
             _delete(self._netlink, set(ports) - set(keep))
 
-    def delete_bridge(self, veths: Collection[str]) -> None:
-        """With all its cables, and `veths` that may have lost it. What is not this cluster's is left alone."""
-        self.delete_ports(())
+    def delete_bridge(self, veths: Collection[str]) -> bool:
+        """With all its cables, and `veths` that may have lost it. False if an interface of that name is someone else's:
+        that is left alone."""
         _delete(self._netlink, veths)
-        if self._own_bridge(self._links()) is not None:
-            _delete(self._netlink, [self._bridge])
+        try:
+            self.delete_ports(())
+            if self._own_bridge(self._links()) is not None:
+                _delete(self._netlink, [self._bridge])
+        except NetworkError:
+            return False
+        return True
 
     def is_up(self) -> bool:
         """Whether the bridge is there, up, and holds the gateway's address."""
