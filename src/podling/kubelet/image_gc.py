@@ -77,7 +77,6 @@ class ImageGC:
         self._recorder = recorder
         self._node = ObjectReference(kind="Node", name=node_name, uid=node_name)
         self._policy = policy or ImageGCPolicy()
-        self._deleted = deleted
         self._collected = collected
         self._disk = disk
         self._clock = clock
@@ -104,14 +103,6 @@ class ImageGC:
 
     async def collect(self) -> None:
         """One pass. Raises ImageGCFailed, CRIError, OSError."""
-        before = set(self._records)
-        try:
-            await self._collect()
-        finally:
-            if self._deleted is not None and before - self._records.keys():
-                await self._deleted()
-
-    async def _collect(self) -> None:
         now = self._clock()
         images = await self._candidates(now)
         if self._policy.maximum_age > 0 and now - self._began > self._policy.maximum_age:

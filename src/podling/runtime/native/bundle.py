@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from podling.runtime.native import rootfs, spec, syscalls, user
+from podling.runtime.native import image_volumes, rootfs, spec, syscalls, user
 from podling.runtime.native.host import Host
 from podling.runtime.native.spec import SandboxFiles
 from podling.runtime.native.state import ContainerRecord
@@ -43,6 +43,7 @@ def make(
         rootfs.mount_readonly(target, volume, bundle / "empty")
         source = _inside(target, mounts[index].image_sub_path)
         mounts[index] = msgspec.structs.replace(mounts[index], host_path=source, readonly=True)
+    mounts += image_volumes.make(root, directory / "volumes", image.config.volumes, mounts)
     who = user.resolve(root, image.config.user, config.security)
     record.user = (who.uid, who.gid, who.groups)
     working_directory = spec.working_directory(config, image.config)

@@ -100,7 +100,7 @@ class Layout:
     """The paths below the data and the run directory.
 
     <data>/sandboxes/<sandbox>                records
-    <data>/containers/<container>/record, upper/, work/
+    <data>/containers/<container>/record, upper/, work/, volumes/
     <run>/sandboxes/<sandbox>/net, ipc, uts, pid    pinned namespaces
     <run>/sandboxes/<sandbox>/shm, hostname, resolv.conf
     <run>/containers/<container>/             the OCI bundle; conmon's pid, attach and ctl files
@@ -148,7 +148,7 @@ class Records:
     def remove_container(self, container_id: str) -> None:
         """With the writable layer. The record goes last: a removal that is cut short is found and repeated."""
         directory = self.container_dir(container_id)
-        for name in ("work", "upper"):
+        for name in ("work", "upper", "volumes"):
             shutil.rmtree(directory / name, onerror=_not_missing)
         (directory / "record").unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
