@@ -99,9 +99,10 @@ def test_duplicate_fields_are_refused_when_strict(api: Api, config_maps: str) ->
     [
         ({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"}}, "cannot be handled as a Pod"),
         ({"apiVersion": "v7", "kind": "Pod"}, "the API version in the data (v7) does not match the expected"),
-        ("{", "cannot be handled as a Pod"),
-        ("[]", "cannot be handled as a Pod"),
-        ("\x00\xff", "cannot be handled as a Pod"),
+        ("{", "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error"),
+        ("[]", "json: cannot unmarshal array into Go value of type"),
+        ("\x00\xff", "the object provided is unrecognized (must be of type Pod)"),
+        ({"kind": 5}, "json: cannot unmarshal number into Go struct field TypeMeta.kind of type string"),
         ({"spec": {"containers": {"name": "main"}}}, "json: cannot unmarshal object into Go struct field"),
         ({"metadata": "web"}, "json: cannot unmarshal string into Go struct field"),
         ({"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": "lots"}}}]}}, "quantities must match"),

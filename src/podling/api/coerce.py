@@ -382,7 +382,7 @@ def syntax_error(data: bytes | str) -> str:
     except RecursionError:
         return TOO_DEEP
     except UnicodeDecodeError as error:
-        return str(error)
+        return f"invalid UTF-8 at byte {error.start}"
     return ""
 
 

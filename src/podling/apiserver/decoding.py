@@ -8,18 +8,22 @@ import msgspec
 
 from podling.api import codec, defaults, status, strict
 from podling.api.scheme import Resource
+from podling.api.types import Object
 from podling.apiserver import negotiation, protobuf
 from podling.apiserver.call import Call
 
 FIELD_VALIDATIONS = ("Ignore", "Warn", "Strict")
 
 
-class _TypeMeta(msgspec.Struct, rename="camel"):
+class TypeMeta(Object, kw_only=True):
+    """What an object says that it is. Not private: clients see the name in errors."""
+
     api_version: str = ""
     kind: str = ""
 
 
-_type_meta = msgspec.json.Decoder(_TypeMeta)
+_SHOWN = 30
+"""Bytes of a body that is no object at all that its refusal quotes."""
 
 
 def field_validation(call: Call) -> str:
@@ -41,15 +45,19 @@ async def read(call: Call, kind: type[Any], api_version: str, kind_name: str) ->
     if media_type == negotiation.PROTOBUF:
         document, problems = from_protobuf(raw, kind)
         return _convert(call, document, kind, level, problems, api_version, kind_name)
-    body = negotiation.to_json(raw, media_type) or b"{}"
+    body = negotiation.to_json(raw, media_type)
     try:
-        _check_type_meta(_type_meta.decode(body), api_version, kind_name)
+        found = codec.decode(TypeMeta, body)
+    except codec.DecodeError as error:
+        raise _unrecognized(kind_name, raw, str(error)) from error
+    _check_type_meta(found, api_version, kind_name)
+    try:
         problems = [] if level == "Ignore" else strict.check(body, kind)
         if media_type == negotiation.YAML and level != "Ignore":
             problems = [*strict.check_yaml(raw), *problems]
         obj = codec.decode(kind, body)
     except (codec.DecodeError, msgspec.DecodeError, ValueError) as error:
-        raise _cannot_be_handled(api_version, kind_name, _syntax(body) or str(error)) from error
+        raise _cannot_be_handled(api_version, kind_name, str(error)) from error
     return _finish(call, obj, level, problems, api_version, kind_name)
 
 
@@ -83,7 +91,7 @@ def _convert(
     api_version: str,
     kind_name: str,
 ) -> Any:
-    found = _TypeMeta(str(document.get("apiVersion", "")), str(document.get("kind", "")))
+    found = TypeMeta(api_version=str(document.get("apiVersion", "")), kind=str(document.get("kind", "")))
     _check_type_meta(found, api_version, kind_name)
     try:
         obj = codec.convert(document, kind)
@@ -104,16 +112,7 @@ def _finish(call: Call, obj: Any, level: str, problems: list[str], api_version: 
     return obj
 
 
-def _syntax(body: bytes) -> str:
-    """What is wrong with a body that is no JSON, or ""."""
-    try:
-        codec.decode_json(body)
-    except codec.DecodeError as error:
-        return str(error)
-    return ""
-
-
-def _check_type_meta(found: _TypeMeta, api_version: str, kind_name: str) -> None:
+def _check_type_meta(found: TypeMeta, api_version: str, kind_name: str) -> None:
     if found.kind and found.kind != kind_name:
         group_version = found.api_version or api_version
         text = f'{found.kind} in version "{group_version}" cannot be handled as a {kind_name}: unknown conversion'
@@ -128,3 +127,13 @@ def _check_type_meta(found: _TypeMeta, api_version: str, kind_name: str) -> None
 def _cannot_be_handled(api_version: str, kind_name: str, reason: str) -> status.ApiError:
     version = api_version.rpartition("/")[2]
     return status.bad_request(f'{kind_name} in version "{version}" cannot be handled as a {kind_name}: {reason}')
+
+
+def _unrecognized(kind_name: str, body: bytes, reason: str) -> status.ApiError:
+    """The body says not even of what kind it is: no JSON, or no JSON object."""
+    shown = body[:_SHOWN].decode(errors="replace") if body.startswith(b"{") else body[:_SHOWN].hex()
+    summary = shown + (" ..." if len(body) > _SHOWN else "") if body else "<empty>"
+    return status.bad_request(
+        f"the object provided is unrecognized (must be of type {kind_name}): couldn't get version/kind; "
+        f"json parse error: {reason} ({summary})"
+    )
