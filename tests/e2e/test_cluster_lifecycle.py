@@ -127,6 +127,18 @@ def test_two_clusters_side_by_side_share_nothing(cluster: Cluster, fresh: Cluste
     assert "Welcome to nginx" in page(cluster)
 
 
+def test_reset_spares_a_cluster_that_has_taken_over_the_name_of_the_bridge(fresh: Cluster) -> None:
+    fresh.up()
+    config = json.loads((fresh.data_dir / "config.json").read_text())
+    before = start_nginx(fresh)
+    stale = fresh.directory / "stale"
+    stale.mkdir()
+    (stale / "config.json").write_text(json.dumps({**config, "run_dir": str(fresh.directory / "stale-run")}))
+    assert "is gone" in fresh.podling("reset", "--data-dir", str(stale)).stdout
+    assert container(fresh) == before
+    assert "Welcome to nginx" in page(fresh)
+
+
 def test_status_tells_of_processes_node_and_pods(fresh: Cluster) -> None:
     data_dir = ("--data-dir", str(fresh.data_dir))
     assert "no cluster in" in fails(fresh, "status", *data_dir)

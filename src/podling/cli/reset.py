@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 from podling.cli import down, systemd
@@ -131,13 +132,28 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _cgroups(settings: Settings) -> Iterator[Path]:
-    """The cluster's cgroups in every hierarchy, innermost first."""
+    """The cluster's cgroups in every hierarchy, innermost first. They are named after the bridge: if another cluster
+    has taken that name since, they are that one's."""
+    if _bridge_is_taken(settings):
+        return
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, directory, kind, *_ = line.split()
         if kind in ("cgroup", "cgroup2"):
             root = Path(directory, f"podling-{settings.bridge}")
             for path, _, _ in os.walk(root, topdown=False):
                 yield Path(path)
+
+
+@cache
+def _bridge_is_taken(settings: Settings) -> bool:
+    from podling.network.ipam import PodRange
+    from podling.network.links import Links
+
+    links = Links(settings.bridge, str(settings.data_dir.resolve()), PodRange(settings.pod_cidr))
+    try:
+        return links.is_taken()
+    finally:
+        links.close()
 
 
 def _remove_cgroups(settings: Settings) -> None:

@@ -62,6 +62,14 @@ class Links:
         self._own_bridge(links)
         self._check_overlap(links, self._routes())
 
+    def is_taken(self) -> bool:
+        """Whether an interface of the bridge's name is someone else's."""
+        try:
+            self._own_bridge(self._links())
+        except NetworkError:
+            return True
+        return False
+
     def ensure_bridge(self, veths: Collection[str]) -> None:
         """Makes the bridge and puts it right; those of `veths` that lost it are attached again.
 
