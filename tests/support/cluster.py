@@ -77,6 +77,17 @@ class Cluster:
 
     # -- the cluster as a whole
 
+    def __enter__(self) -> Cluster:
+        try:
+            self.up()
+        except BaseException:
+            self.podling("reset", "--data-dir", str(self.data_dir), check=False)
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.reset()
+
     def up(self) -> None:
         argv = ["up", "--data-dir", str(self.data_dir), "--run-dir", str(self.run_dir)]
         argv += ["--port", str(self.port), "--agent-port", str(self.agent_port), "--node-name", self.node]
