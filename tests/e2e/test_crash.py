@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.e2e.conftest import cluster_number
 from tests.support.cluster import Cluster
 from tools.registry import Registry
 
@@ -120,14 +121,10 @@ class Drill:
 
 @pytest.fixture
 def drill(registry: Registry, worker_id: str, tmp_path: Path) -> Iterator[Drill]:
-    cluster = Cluster(
-        registry.registries_conf, 240 + int(worker_id.removeprefix("gw") or 0 if "gw" in worker_id else 0) % 8
-    )
-    cluster.up()
     counts = tmp_path / "counts"
     counts.mkdir()
-    yield Drill(cluster, random.Random(SEED), counts)
-    cluster.reset()
+    with Cluster(registry.registries_conf, 240 + cluster_number(worker_id) % 12) as cluster:
+        yield Drill(cluster, random.Random(SEED), counts)
 
 
 def test_nothing_is_lost_doubled_or_left_behind(drill: Drill) -> None:
