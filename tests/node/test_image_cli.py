@@ -71,6 +71,7 @@ def test_image_of_a_container_is_not_removed(podling: Podling, registry: Registr
     pulled = podling("pull", "--registries-conf", registry.registries_conf, "nginx", "busybox")
     nginx, busybox = pulled.stdout.split()
     records = Records(Layout(podling.data_dir, podling.data_dir / "run"))
+    records.container_dir("c" * 64).mkdir(parents=True)
     records.write_container(
         ContainerRecord(
             id="c" * 64,
@@ -96,6 +97,50 @@ def test_image_of_a_container_is_not_removed(podling: Podling, registry: Registr
     ]
     records.remove_container("c" * 64)
     assert podling("remove", "nginx", busybox).returncode == 0
+
+
+def test_prune_deletes_what_no_container_uses_and_nobody_pinned_and_tells_what_that_freed(
+    podling: Podling, registry: Registry
+) -> None:
+    names = ("nginx", "busybox", "redis", "nginx:1.25")
+    pulled = podling("pull", "--registries-conf", registry.registries_conf, *names)
+    nginx, busybox, _, _ = pulled.stdout.split()
+    records = Records(Layout(podling.data_dir, podling.data_dir / "run"))
+    records.container_dir("c" * 64).mkdir(parents=True)
+    records.write_container(
+        ContainerRecord(
+            id="c" * 64,
+            sandbox_id="s" * 64,
+            config=ContainerConfig(metadata=ContainerMetadata(name="web"), image=busybox),
+            phase=ContainerPhase.EXITED,
+            created_at=0,
+            boot_id="",
+            cgroup="",
+            log_path="",
+            image_id=busybox,
+        )
+    )
+    assert podling("pin", "nginx").returncode == 0
+    (line,) = (line for line in podling("list").stdout.splitlines() if "latest" in line and "nginx" in line)
+    assert line.endswith("(pinned)")
+
+    pruned = podling("prune")
+    assert pruned.returncode == 0, pruned.stderr
+    removed, freed = pruned.stdout.splitlines()
+    assert removed == "Removed docker.io/library/redis:latest"
+    assert float(re.fullmatch(r"Freed (\d+\.\d)MB", freed)[1]) > 1  # type: ignore[index]
+    assert set(podling("list", "-q").stdout.split()) == {nginx, busybox}
+
+    assert podling("unpin", "nginx:1.25").returncode == 0
+    records.remove_container("c" * 64)
+    assert len(podling("prune").stdout.splitlines()) == 3
+    assert podling("list", "-q").stdout == ""
+    assert podling("prune").stdout == "Freed 0.0MB\n"
+
+
+def test_pin_of_an_image_that_is_not_there_is_an_error(podling: Podling) -> None:
+    refused = podling("pin", "nope")
+    assert (refused.returncode, refused.stderr) == (1, 'podling image: image "nope": not found\n')
 
 
 def test_failure_of_one_image_is_one_line_and_exit_code_1_while_others_are_pulled(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command `image` with its own subcommands."""
-    image = subparsers.add_parser("image", help="pull, load, save, list and remove images")
+    image = subparsers.add_parser("image", help="pull, load, save, list, pin, remove and prune images")
     image.set_defaults(run=run)
     actions = image.add_subparsers(dest="action", required=True, metavar="ACTION")
 
@@ -49,6 +49,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     remove = _action(actions, "remove", "delete images that no container uses")
     remove.add_argument("images", nargs="+", metavar="IMAGE", help="name, digest reference or ID")
 
+    _action(actions, "prune", "delete all images that no container uses and that are not pinned")
+
+    for name, text in (
+        ("pin", "keep images whatever garbage collection and prune do"),
+        ("unpin", "leave images to garbage collection and prune again"),
+    ):
+        _action(actions, name, text).add_argument("images", nargs="+", metavar="IMAGE", help="name, digest or ID")
+
 
 def _action(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
@@ -66,6 +74,9 @@ def run(args: argparse.Namespace) -> int:
         "save": _save,
         "list": _list,
         "remove": _remove,
+        "prune": _prune,
+        "pin": _pin,
+        "unpin": _pin,
     }
     # Here, since `podling --help` need not pay for it.
     from podling.runtime.native.image import ImageStore
@@ -149,6 +160,7 @@ async def _list(store: ImageStore, args: argparse.Namespace) -> int:
             print(image.id)
             continue
         short_id, size = image.id.removeprefix("sha256:")[:12], f"{image.size / 1e6:.1f}MB"
+        size += "   (pinned)" if image.pinned else ""
         names = [tuple(tag.rsplit(":", 1)) for tag in image.repo_tags]
         names = (
             names or [(digest.partition("@")[0], "<none>") for digest in image.repo_digests] or [("<none>", "<none>")]
@@ -179,6 +191,37 @@ async def _remove(store: ImageStore, args: argparse.Namespace) -> int:
                 print(f"Removed {', '.join(image.repo_tags) or image.id}")
             except CRIError as e:
                 code = _failed(e.message)
+    return code
+
+
+async def _prune(store: ImageStore, args: argparse.Namespace) -> int:
+    from podling.runtime.protocol import CRIError
+
+    before = (await store.image_fs_info()).used_bytes
+    code = 0
+    for image in await store.list_images():
+        # Looked up anew each time: the agent may start a container meanwhile.
+        if image.pinned or image.id in await asyncio.to_thread(_used, args):
+            continue
+        try:
+            await store.remove_image(image.id)
+            print(f"Removed {', '.join(image.repo_tags) or image.id}", flush=True)
+        except CRIError as e:
+            code = _failed(e.message)
+    freed = before - (await store.image_fs_info()).used_bytes
+    print(f"Freed {max(0, freed) / 1e6:.1f}MB")
+    return code
+
+
+async def _pin(store: ImageStore, args: argparse.Namespace) -> int:
+    from podling.runtime.protocol import NotFound
+
+    code = 0
+    for name in args.images:
+        try:
+            await store.pin(name, pinned=args.action == "pin")
+        except NotFound as e:
+            code = _failed(e.message)
     return code
 
 

@@ -9,12 +9,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from podling.runtime import image_name
 from podling.runtime.image_name import ImageName
 from podling.runtime.native import image_archive, image_auth, image_errors, image_sweep
 from podling.runtime.native.image_archive import ArchivedImage
 from podling.runtime.native.image_check import RegistryCheck
-from podling.runtime.native.image_metadata import Metadata
+from podling.runtime.native.image_metadata import Metadata, StoredImage
+from podling.runtime.native.image_pins import Pins
 from podling.runtime.native.image_skopeo import Skopeo, SkopeoError, SkopeoStalled
 from podling.runtime.protocol import (
     AuthConfig,
@@ -73,6 +76,7 @@ class ImageStore:
     ) -> None:
         self._skopeo = Skopeo(root, run_root, registries_conf)
         self._metadata = Metadata(self._skopeo.storage_root)
+        self._pins = Pins(root / "pinned")
         self._run_root = run_root
         self._registries_conf = registries_conf
         self._stall_seconds = stall_seconds
@@ -100,13 +104,17 @@ class ImageStore:
     # Looking things up: no process, no waiting.
 
     async def list_images(self) -> Sequence[Image]:
-        views = (self._metadata.view(stored) for stored in self._metadata.snapshot().images.values())
+        views = (self._view(stored) for stored in self._metadata.snapshot().images.values())
         return [image for image in views if image is not None]
+
+    def _view(self, stored: StoredImage) -> Image | None:
+        image = self._metadata.view(stored)
+        return msgspec.structs.replace(image, pinned=True) if image is not None and image in self._pins else image
 
     async def image_status(self, image: str) -> Image | None:
         """By name, digest reference, ID, or unambiguous start of an ID of at least 7 digits."""
         stored = self._metadata.find(image)
-        return self._metadata.view(stored) if stored is not None else None
+        return self._view(stored) if stored is not None else None
 
     async def layers(self, image_id: str) -> list[Path]:
         """The image's directories for overlayfs, topmost first. Raises NotFound."""
@@ -234,6 +242,25 @@ class ImageStore:
             if stored.id in self._metadata.snapshot().images:
                 raise CRIError("ImageRemoveFailed", f'failed to remove image "{image}": {e}') from None
         await self._sweep()
+
+    async def pin(self, image: str, *, pinned: bool = True) -> None:
+        """Pins the name (whatever image it is going to have) or, given an ID, that image; or takes the pin away.
+
+        A pinned image is removed only on demand, by remove_image. Raises NotFound.
+        """
+        found = await self.image_status(image)
+        if found is None:
+            raise NotFound(f'image "{image}": not found')
+        if not pinned:
+            # Whichever way it was pinned.
+            await asyncio.to_thread(self._pins.remove, found.id, *found.repo_tags, *found.repo_digests)
+            return
+        try:
+            name = image_name.parse(image).canonical
+        except image_name.InvalidImageName:
+            name = found.id
+        is_name = name in found.repo_tags or name in found.repo_digests
+        await asyncio.to_thread(self._pins.add, name if is_name else found.id)
 
     async def load(self, path: Path, name: str = "", *, progress: int | None = None) -> list[str]:
         """Stores the images of a docker-archive, oci-archive or OCI layout directory; returns their IDs.
