@@ -1,9 +1,7 @@
-"""Small parts of the kubelet: credentials, DNS and hosts, admission, volumes' files, rotated logs, cgroup settings."""
+"""Small parts of the kubelet: DNS and hosts, admission, volumes' files, rotated logs, cgroup settings."""
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 from pathlib import Path
 
@@ -18,14 +16,12 @@ from podling.api.core.v1 import (
     PodDNSConfigOption,
     PodSpec,
     ResourceRequirements,
-    Secret,
 )
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.quantity import Quantity
 from podling.kubelet import cgroups, dns
 from podling.kubelet.admission import admit
 from podling.kubelet.env import ConfigError
-from podling.kubelet.image_credentials import Keyring
 from podling.kubelet.local_storage import disk_usage
 from podling.kubelet.log_rotation import tidy
 from podling.kubelet.volumes.atomic_writer import write
@@ -41,46 +37,6 @@ def pod(name: str = "web", **spec: object) -> Pod:
 def resources(**limits: str) -> ResourceRequirements:
     quantities = {name: Quantity(text) for name, text in limits.items()}
     return ResourceRequirements(requests=quantities, limits=quantities)
-
-
-# credentials
-
-
-def keyring(auths: dict[str, str]) -> Keyring:
-    config = {
-        "auths": {server: {"auth": base64.b64encode(f"{user}:pw".encode()).decode()} for server, user in auths.items()}
-    }
-    data = base64.b64encode(json.dumps(config).encode()).decode()
-    return Keyring.of([Secret(type="kubernetes.io/dockerconfigjson", data={".dockerconfigjson": data})])
-
-
-@pytest.mark.parametrize(
-    ("image", "users"),
-    [
-        ("nginx", ["hub"]),
-        ("alice/app:1", ["hub"]),
-        ("reg.example.com/team/app", ["team", "host"]),
-        ("reg.example.com/teams/app", ["host"]),
-        ("reg.example.com:5000/app", ["port"]),
-        ("sub.azurecr.io/app@sha256:" + "0" * 64, ["glob"]),
-        ("a.b.azurecr.io/app", []),
-    ],
-)
-def test_credentials_match_by_host_port_and_path(image: str, users: list[str]) -> None:
-    ring = keyring(
-        {
-            "https://index.docker.io/v1/": "hub",
-            "reg.example.com": "host",
-            "reg.example.com/team": "team",
-            "reg.example.com:5000": "port",
-            "*.azurecr.io": "glob",
-        }
-    )
-    assert [auth.username for auth in ring.lookup(image)] == users
-
-
-def test_an_unreadable_secret_is_left_out() -> None:
-    assert Keyring.of([Secret(type="kubernetes.io/dockerconfigjson", data={".dockerconfigjson": "bm90IGpzb24="})]).entries == []
 
 
 # names

@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct, field
@@ -48,7 +48,7 @@ class Provider(Struct, forbid_unknown_fields=True, rename="camel", kw_only=True)
     api_version: str = ""
     args: list[str] = field(default_factory=list)
     env: list[EnvVar] = field(default_factory=list)
-    token_attributes: msgspec.Raw | None = None
+    token_attributes: dict[str, Any] | None = None
 
 
 class _Config(Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):

@@ -69,7 +69,6 @@ class PullRecords:
                 leftover.unlink()
         self._intents = {path.name for path in self._pulling.glob(f"{_PREFIX}*")}
         for path in self._pulled.glob(f"{_PREFIX}*"):
-            record = ImagePulledRecord()
             try:
                 record = msgspec.json.decode(path.read_bytes(), type=ImagePulledRecord)
                 if file_name(record.image_ref) != path.name:
@@ -77,6 +76,7 @@ class PullRecords:
             except (OSError, ValueError) as error:
                 # It says no more who may use the image, but still that not everybody may.
                 log.warning("%s cannot be read, so that credentials for its image are asked for anew: %s", path, error)
+                record = ImagePulledRecord()
             self._records[path.name] = record
 
     def has_intent(self, image: str) -> bool:
