@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import signal
 import time
 from collections.abc import Iterator
@@ -103,11 +104,17 @@ class Drill:
             self.cluster.try_kubectl("delete", "pod", name, "--wait=false", *grace)
 
     def crash(self) -> None:
+        """Returns when the killed are dead, as whoever starts them again would wait for."""
         for process in self.random.choice([["server"], ["agent"], ["server", "agent"]]):
             try:
-                os.kill(self.pid(process), signal.SIGKILL)
+                descriptor = os.pidfd_open(self.pid(process))
             except (FileNotFoundError, ProcessLookupError):
                 continue
+            try:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                select.select([descriptor], [], [])
+            finally:
+                os.close(descriptor)
 
     def repeat_what_was_not_acknowledged(self) -> None:
         """As a user does whose command failed: the same commands again."""
