@@ -268,19 +268,22 @@ def test_killed_at_any_moment_an_agent_leaves_what_the_next_one_completes_or_cle
 
     async def rounds_of_it() -> None:
         node = Node(tmp_path, layers)
-        for _ in range(rounds):
-            arguments = [str(tmp_path), node.cgroup, *map(str, layers)]
-            driver = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", DRIVER, *arguments, stdout=asyncio.subprocess.PIPE, start_new_session=True
-            )
-            assert driver.stdout is not None
-            assert await driver.stdout.readline() == b"open\n"
-            await asyncio.sleep(chance.uniform(0, 0.4))  # the moment at which it is killed
-            driver.kill()
-            await driver.wait()
-            async with asyncio.timeout(60):
-                await check(node)
-        await node.open()
-        await node.__aexit__(None, None, None)
+        try:
+            for _ in range(rounds):
+                arguments = [str(tmp_path), node.cgroup, *map(str, layers)]
+                driver = await asyncio.create_subprocess_exec(
+                    sys.executable, "-c", DRIVER, *arguments, stdout=asyncio.subprocess.PIPE, start_new_session=True
+                )
+                assert driver.stdout is not None
+                assert await driver.stdout.readline() == b"open\n"
+                await asyncio.sleep(chance.uniform(0, 0.4))  # the moment at which it is killed
+                driver.kill()
+                await driver.wait()
+                async with asyncio.timeout(60):
+                    await check(node)
+        finally:
+            async with Node(tmp_path, layers) as last:  # removes everything, and fails when something is left
+                last.cgroup = node.cgroup
+                last.network = node.network
 
     asyncio.run(rounds_of_it())
