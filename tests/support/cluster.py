@@ -71,6 +71,8 @@ class Cluster:
     number: int
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="podling-e2e-", dir="/var/tmp")))
     oci_runtime: str = ""
+    flags: tuple[str, ...] = ()
+    """Of `podling up`, besides those that keep clusters apart."""
 
     def __post_init__(self) -> None:
         self.port, self.agent_port = free_ports(2)
@@ -102,7 +104,7 @@ class Cluster:
         argv += ["--registries-conf", str(self.registries_conf)]
         if self.oci_runtime:
             argv += ["--oci-runtime", self.oci_runtime]
-        self.podling(*argv)
+        self.podling(*argv, *self.flags)
         kubeconfig = self.podling("kubeconfig", "--data-dir", str(self.data_dir)).stdout
         self.kubeconfig.write_text(kubeconfig)
 
