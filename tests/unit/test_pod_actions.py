@@ -172,7 +172,9 @@ def test_init_containers_run_again_in_a_new_sandbox() -> None:
     assert [(s.container.name, s.attempt) for s in found.start] == [("one", 1)]
 
 
-@pytest.mark.parametrize(("policy", "exit_code", "done"), [("Never", 1, True), ("OnFailure", 0, True), ("Always", 0, False)])
+@pytest.mark.parametrize(
+    ("policy", "exit_code", "done"), [("Never", 1, True), ("OnFailure", 0, True), ("Always", 0, False)]
+)
 def test_a_pod_that_had_ended_needs_no_new_sandbox(policy: str, exit_code: int, done: bool) -> None:
     found = actions(pod(policy), container(exit_code=exit_code), box=sandbox(SandboxState.NOT_READY))
     assert (found.done, found.create_sandbox) == (done, not done)
