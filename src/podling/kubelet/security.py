@@ -46,12 +46,9 @@ def container_security(pod: Pod, container: Container, image: ImageConfig) -> Co
     own = container.security_context or SecurityContext()
     user = own.run_as_user if own.run_as_user is not None else shared.run_as_user
     group = own.run_as_group if own.run_as_group is not None else shared.run_as_group
-    username = image.user if user is None else ""
     non_root = own.run_as_non_root if own.run_as_non_root is not None else shared.run_as_non_root
     if non_root:
         _require_non_root(pod, container, user, image.user)
-    if group is not None and user is None:
-        username = image.user.partition(":")[0]
     groups = list(shared.supplemental_groups)
     if shared.fs_group is not None:
         groups.append(shared.fs_group)
@@ -63,7 +60,6 @@ def container_security(pod: Pod, container: Container, image: ImageConfig) -> Co
         add_capabilities=[_capability(name) for name in capabilities.add],
         drop_capabilities=[_capability(name) for name in capabilities.drop],
         run_as_user=user,
-        run_as_username=username,
         run_as_group=group,
         supplemental_groups=groups,
         supplemental_groups_policy=shared.supplemental_groups_policy or "Merge",
