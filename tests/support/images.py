@@ -29,9 +29,9 @@ def busybox_layer() -> Layer:
     return layer
 
 
-def push(registry: Registry, *layers: Layer, config: dict[str, Any] | None = None) -> str:
-    """Pushes an image of these layers (BusyBox, if none is given) under a name that no other test uses; the name."""
-    name = f"{unique('image')}:1"
+def push(registry: Registry, *layers: Layer, config: dict[str, Any] | None = None, name: str = "") -> str:
+    """Pushes an image of these layers (BusyBox, if none is given), else under a name that no other test uses; the name."""
+    name = name or f"{unique('image')}:1"
     with tempfile.TemporaryDirectory(dir=registry.directory) as directory:
         layout = Path(directory) / "layout"
         spec = ImageSpec(list(layers) or [busybox_layer()], config or {})
