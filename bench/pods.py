@@ -15,7 +15,7 @@ import yaml
 
 from podling.api import codec
 from podling.api.core.v1 import Pod
-from podling.client.client import Client, ClientConfig, EventType
+from podling.client.client import Client, ClientConfig, EventType, WatchEvent
 
 IMAGE = "docker.io/library/busybox:latest"
 COMMAND = ("/bin/sh", "-c", "trap exit TERM; while :; do sleep 1000 & wait; done")
@@ -80,13 +80,19 @@ class PodBench:
         self._news = asyncio.Event()
 
     async def _watch(self, version: str) -> None:
-        async for event in self._client.watch(Pod, _NAMESPACE, resource_version=version):
-            now, pod = time.perf_counter(), event.object
-            if event.type == EventType.DELETED:
-                self._gone.setdefault(pod.metadata.name, now)
-            elif event.type != EventType.BOOKMARK and _is_ready(pod):
-                self._ready.setdefault(pod.metadata.name, now)
-            self._news.set()
+        while True:
+            # A server ends its watches every few minutes.
+            async for event in self._client.watch(Pod, _NAMESPACE, resource_version=version):
+                self._note(event)
+                version = event.object.metadata.resource_version
+
+    def _note(self, event: WatchEvent[Pod]) -> None:
+        now, pod = time.perf_counter(), event.object
+        if event.type == EventType.DELETED:
+            self._gone.setdefault(pod.metadata.name, now)
+        elif event.type != EventType.BOOKMARK and _is_ready(pod):
+            self._ready.setdefault(pod.metadata.name, now)
+        self._news.set()
 
     async def start(self, *names: str) -> float:
         """Posts Pods, all at once; returns the seconds until the watch showed all of them Ready."""
@@ -109,12 +115,21 @@ class PodBench:
                     await self._news.wait()
         except TimeoutError:
             wanted = "Ready" if seen is self._ready else "gone"
-            raise PodsStuck(f"not {wanted} after {_PATIENCE:.0f} s: {', '.join(missing)}") from None
+            states = [_state(pod) for pod in (await self._client.list(Pod, _NAMESPACE)).items]
+            raise PodsStuck(
+                f"not {wanted} after {_PATIENCE:.0f} s: {', '.join(missing)}; there are: {', '.join(states)}"
+            ) from None
         return max(seen[name] for name in names)
 
 
 def _is_ready(pod: Pod) -> bool:
     return any(condition.type == "Ready" and condition.status == "True" for condition in pod.status.conditions)
+
+
+def _state(pod: Pod) -> str:
+    states = [s.state.waiting.reason for s in pod.status.container_statuses if s.state and s.state.waiting]
+    words = [pod.metadata.name, pod.status.phase, *states, "Ready" if _is_ready(pod) else "not Ready"]
+    return " ".join([*words, "being deleted"] if pod.metadata.deletion_timestamp else words)
 
 
 def numbered(prefix: str, count: int) -> list[str]:
