@@ -52,7 +52,7 @@ def decode(type_: type[T], data: bytes | bytearray | memoryview | str) -> T:
         value: T = _decoder(key).decode(data)
     except msgspec.ValidationError:
         return convert(decode_json(data), type_)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _syntax_error(data, error) from None
     except RecursionError:
         raise DecodeError(coerce.TOO_DEEP) from None
@@ -63,13 +63,13 @@ def decode_json(data: bytes | bytearray | memoryview | str) -> Any:
     """JSON to plain dicts and lists. Raises DecodeError."""
     try:
         return msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _syntax_error(data, error) from None
     except RecursionError:
         raise DecodeError(coerce.TOO_DEEP) from None
 
 
-def _syntax_error(data: bytes | bytearray | memoryview | str, error: msgspec.DecodeError) -> DecodeError:
+def _syntax_error(data: bytes | bytearray | memoryview | str, error: Exception) -> DecodeError:
     return DecodeError(coerce.syntax_error(data if isinstance(data, str) else bytes(data)) or str(error))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import msgspec
 from aiohttp.web import StreamResponse
 
 from podling.api import codec, field, status
@@ -82,8 +81,8 @@ def _decode(body: bytes, media_type: str) -> DeleteOptions:
         if media_type == negotiation.PROTOBUF:
             document, _ = decoding.from_protobuf(body, DeleteOptions)
         else:
-            document = msgspec.json.decode(negotiation.to_json(body, media_type))
-    except msgspec.DecodeError as error:
+            document = codec.decode_json(negotiation.to_json(body, media_type))
+    except codec.DecodeError as error:
         raise status.bad_request(f"couldn't get version/kind; json parse error: {error}") from error
     try:
         # Its apiVersion is that of the client's API group as often as "v1" or "meta.k8s.io/v1".

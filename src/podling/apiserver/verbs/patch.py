@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from aiohttp.web import StreamResponse
 
-from podling.api import status
+from podling.api import codec, status
 from podling.api.patch import json_patch, merge, strategic
 from podling.apiserver import conversion, decoding, negotiation, output
 from podling.apiserver.call import Call
@@ -46,8 +46,8 @@ async def handle(call: Call) -> StreamResponse:
 def _patcher(media_type: str, call: Call, body: bytes) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """From the current document to the patched one; what that raises is an ApiError. Raises ApiError (400, 413)."""
     try:
-        patch = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+        patch = codec.decode_json(body)
+    except codec.DecodeError as error:
         raise status.bad_request(f"error decoding patch: {error}") from error
     if media_type == JSON_PATCH and isinstance(patch, list) and len(patch) > json_patch.MAX_OPERATIONS:
         text = f"The allowed maximum operations in a JSON patch is {json_patch.MAX_OPERATIONS}, got {len(patch)}"
