@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 
 import pytest
 from hypothesis import given
@@ -41,7 +40,7 @@ class Objects:
         return ConfigMap(data={"key": "value", "bad=name": "x"}) if name == "settings" else None
 
     async def secret(self, namespace: str, name: str) -> Secret | None:
-        return Secret(data={"password": base64.b64encode(b"s3cret").decode()}) if name == "hidden" else None
+        return Secret(data={"password": b"s3cret"}) if name == "hidden" else None
 
 
 def env(container: Container, services: list[Service] | None = None) -> dict[str, str]:

@@ -228,15 +228,15 @@ def test_secrets_of_the_two_types_are_read_and_others_are_not() -> None:
     old = json.dumps({"old.io": {"auth": encoded("u:p")}})
 
     def secret(type: str, **data: str) -> Secret:
-        data = {f".{key}": encoded(value) for key, value in data.items()}
-        return Secret(metadata=ObjectMeta(name="s"), type=type, data=data)
+        content = {f".{key}": value.encode() for key, value in data.items()}
+        return Secret(metadata=ObjectMeta(name="s"), type=type, data=content)
 
     assert list(secret_auths(secret("kubernetes.io/dockerconfigjson", dockerconfigjson=new))) == ["new.io"]
     assert list(secret_auths(secret("kubernetes.io/dockercfg", dockercfg=old))) == ["old.io"]
     assert secret_auths(secret("Opaque", dockerconfigjson=new)) == {}
     assert secret_auths(secret("kubernetes.io/dockerconfigjson", dockercfg=old)) == {}
     with pytest.raises(CredentialsError):
-        secret_auths(Secret(type="kubernetes.io/dockerconfigjson", data={".dockerconfigjson": "abcde"}))
+        secret_auths(Secret(type="kubernetes.io/dockerconfigjson", data={".dockerconfigjson": b"abcde"}))
 
 
 def test_hashes_tell_credentials_apart_and_nothing_else() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -91,11 +90,10 @@ class Node:
 
     def put_secret(self, name: str, *passwords: str, server: str = "reg.io") -> None:
         auths = {f"{server}{'/team'[: i * 5]}": {"username": "u", "password": p} for i, p in enumerate(passwords)}
-        data = base64.b64encode(json.dumps({"auths": auths}).encode()).decode()
         self.secrets[name] = Secret(
             metadata=ObjectMeta(name=name, namespace="ns", uid=f"uid-{name}"),
             type="kubernetes.io/dockerconfigjson",
-            data={".dockerconfigjson": data},
+            data={".dockerconfigjson": json.dumps({"auths": auths}).encode()},
         )
 
     async def use(self, pod: Pod, policy: str = "IfNotPresent", image: str = IMAGE) -> Image:
@@ -311,7 +309,7 @@ def test_a_secret_that_cannot_be_read_is_told_and_the_others_are_used(node: Node
     node.registry.passwords = {"right"}
     node.put_secret("good", "right")
     node.put_secret("bad", "x")
-    node.secrets["bad"].data[".dockerconfigjson"] = base64.b64encode(b"hunter2").decode()
+    node.secrets["bad"].data[".dockerconfigjson"] = b"hunter2"
 
     async def scenario() -> None:
         await node.use(pod("a", "bad", "good"))

@@ -6,7 +6,6 @@ Source: Kubernetes documentation "Define Environment Variables for a Container",
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -31,13 +30,8 @@ class ObjectSource(Protocol):
 def config_map_data(config_map: ConfigMap) -> dict[str, bytes]:
     """All entries, as bytes."""
     data = {key: value.encode() for key, value in config_map.data.items()}
-    data.update((key, base64.b64decode(value)) for key, value in config_map.binary_data.items())
+    data.update(config_map.binary_data)
     return data
-
-
-def secret_data(secret: Secret) -> dict[str, bytes]:
-    """All entries, decoded."""
-    return {key: base64.b64decode(value) for key, value in secret.data.items()}
 
 
 def _usable_name(name: str) -> bool:
@@ -72,7 +66,7 @@ async def container_env(
             secret = await objects.secret(namespace, secret_ref.name)
             if secret is None and not secret_ref.optional:
                 raise ConfigError(f'secret "{secret_ref.name}" not found')
-            entries = secret_data(secret) if secret is not None else {}
+            entries = secret.data if secret is not None else {}
         for key, value in entries.items():
             name = source.prefix + key
             if _usable_name(name):
@@ -130,7 +124,7 @@ async def _referenced(
             if secret_ref.optional:
                 return None
             raise ConfigError(f'secret "{secret_ref.name}" not found')
-        found = secret_data(secret).get(secret_ref.key)
+        found = secret.data.get(secret_ref.key)
         if found is None and not secret_ref.optional:
             raise ConfigError(f"couldn't find key {secret_ref.key} in Secret {namespace}/{secret_ref.name}")
         return None if found is None else _text(secret_ref.key, found)

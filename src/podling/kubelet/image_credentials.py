@@ -7,7 +7,6 @@ Registry". Which entry fits which image, and in which order, is upstream's keyri
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Mapping
@@ -17,7 +16,6 @@ import msgspec
 from msgspec import Struct
 
 from podling.api.core.v1 import Secret
-from podling.kubelet.env import secret_data
 from podling.runtime.protocol import AuthConfig
 
 CONFIG_JSON = "kubernetes.io/dockerconfigjson"
@@ -93,10 +91,7 @@ def secret_auths(secret: Secret) -> Auths:
     file = _FILES.get(secret.type)
     if file is None:
         return {}
-    try:
-        content = secret_data(secret).get(file, b"")
-    except (ValueError, binascii.Error):
-        raise CredentialsError("it is not base64") from None
+    content = secret.data.get(file, b"")
     if not content:
         return {}
     return config_json(content) if secret.type == CONFIG_JSON else dockercfg(content)

@@ -23,7 +23,7 @@ from podling.api.core.v1 import (
 )
 from podling.api.quantity import Quantity
 from podling.kubelet import downward
-from podling.kubelet.env import ObjectSource, config_map_data, secret_data
+from podling.kubelet.env import ObjectSource, config_map_data
 from podling.kubelet.volumes.plugin import VolumeError
 
 _DEFAULT_MODE = 0o644
@@ -101,7 +101,7 @@ async def payload(pod: Pod, volume: Volume, objects: ObjectSource, allocatable: 
             files.update(_project(volume, "configmap", config.name, data, config.items, config.optional, mode))
         elif (wanted := part.secret) is not None:
             secret = await objects.secret(namespace, wanted.name)
-            data = secret_data(secret) if secret is not None else None
+            data = secret.data if secret is not None else None
             files.update(_project(volume, "secret", wanted.name, data, wanted.items, wanted.optional, mode))
         elif part.downward_api is not None:
             for item in part.downward_api.items:
