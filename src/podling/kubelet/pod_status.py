@@ -123,6 +123,7 @@ def _container(pod: Pod, container: Container, seen: Observed, before: Sequence[
     status.image = newest.image or newest.annotations.get(IMAGE_ANNOTATION, container.image)
     status.image_id = newest.image_ref
     status.container_id = f"{seen.runtime}://{newest.id}"
+    status.stop_signal = newest.stop_signal or None
     if newest.user is not None:
         uid, gid, groups = newest.user
         status.user = ContainerUser(linux=LinuxContainerUser(uid=uid, gid=gid, supplemental_groups=groups))
