@@ -188,3 +188,13 @@ def test_priorities_come_from_system_classes_only(api: Api, pods: str) -> None:
     assert unknown.code == 403
     assert unknown.message == 'pods "b" is forbidden: no PriorityClass with name vip was found'
     assert api.post(pods, pod("c", priority=5)).code == 403
+
+
+def test_of_many_warnings_the_first_are_sent(api: Api, pods: str) -> None:
+    wrong = {**pod(), **{f"unknown{number:03}": 1 for number in range(300)}}
+    answer = api.post(f"{pods}?fieldValidation=Warn&dryRun=All", wrong)
+    assert answer.code == 201
+    warnings = answer.headers.get_all("Warning") or []
+    assert warnings[0] == '299 - "unknown field \\"unknown000\\""'
+    assert 50 < len(warnings) < 80
+    assert sum(map(len, warnings)) < 8192

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Sequence
 
 from aiohttp.web import Response
 from multidict import CIMultiDict
@@ -17,6 +18,10 @@ from podling.apiserver.negotiation import JSON, YAML
 
 _COMPRESS_FROM = 128 << 10
 """Smaller bodies are not worth it (upstream's threshold)."""
+_WARNINGS_SIZE, _WARNING_SIZE = 4096, 256
+"""Characters of all warnings; of each, where all are too long. Both as upstream."""
+_WARNINGS = 64
+"""Python's http.client reads 100 headers."""
 
 
 async def send(call: Call, value: bytes, *, code: int = 200, media_type: str = JSON) -> Response:
@@ -24,8 +29,7 @@ async def send(call: Call, value: bytes, *, code: int = 200, media_type: str = J
     headers: CIMultiDict[str] = CIMultiDict()
     headers["Content-Type"] = media_type
     headers["Cache-Control"] = "no-cache, private"
-    for text in call.warnings:
-        headers.add("Warning", f"299 - {_quoted(text)}")
+    _warn(headers, call.warnings)
     if media_type == YAML:
         value = await asyncio.to_thread(negotiation.to_yaml, value)
     if len(value) >= _COMPRESS_FROM and "gzip" in call.request.headers.get("Accept-Encoding", ""):
@@ -52,8 +56,7 @@ async def document(call: Call, value: Document) -> Response:
 def error(failure: Status, warnings: tuple[str, ...] = ()) -> Response:
     """The answer to a request that failed."""
     headers = CIMultiDict({"Content-Type": JSON, "Cache-Control": "no-cache, private"})
-    for text in warnings:
-        headers.add("Warning", f"299 - {_quoted(text)}")
+    _warn(headers, warnings)
     if failure.details is not None and failure.details.retry_after_seconds:
         headers["Retry-After"] = str(failure.details.retry_after_seconds)
     if failure.code == 401:
@@ -63,6 +66,19 @@ def error(failure: Status, warnings: tuple[str, ...] = ()) -> Response:
 
 def text(value: str, *, code: int = 200) -> Response:
     return Response(text=value, status=code, headers={"Content-Type": "text/plain; charset=utf-8"})
+
+
+def _warn(headers: CIMultiDict[str], warnings: Sequence[str]) -> None:
+    """Each warning once; of too many, the first, shortened, as upstream: clients limit what headers they read."""
+    texts = list(dict.fromkeys(warnings))
+    if sum(map(len, texts)) > _WARNINGS_SIZE:
+        texts = [text[:_WARNING_SIZE] for text in texts]
+    left = _WARNINGS_SIZE
+    for text in texts[:_WARNINGS]:
+        left -= len(text)
+        if left < 0:
+            break
+        headers.add("Warning", f"299 - {_quoted(text)}")
 
 
 def _gzip(value: bytes) -> bytes:
