@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from tests.support.proxy import Proxy
 from tools import images
-from tools.oci_layout import ImageSpec, Layer, LayoutWriter
+from tools.oci_layout import ImageSpec, Layer, LayoutWriter, host_architecture
 from tools.registry import Registry
 
 from podling.runtime.image_name import InvalidImageName
@@ -285,7 +285,8 @@ def test_index_without_this_platform_is_an_error(registry: Registry, tmp_path: P
     )
     error = pull_failure(tmp_path, registry.registries_conf, "foreign:1")
     assert error.message == (
-        'failed to pull and unpack image "docker.io/library/foreign:1": no match for platform in manifest: not found'
+        'failed to pull and unpack image "docker.io/library/foreign:1": no match for platform in manifest: not found: '
+        f"none for linux/{host_architecture()}"
     )
     assert leftovers(tmp_path) == NOTHING
 
@@ -304,18 +305,25 @@ def pull_failure(
 
 
 @pytest.mark.parametrize(
-    ("name", "complete"),
+    ("name", "complete", "missing"),
     [
-        ("nginx:nope", "docker.io/library/nginx:nope"),
-        ("nope", "docker.io/library/nope:latest"),
-        ("nginx@sha256:" + "0" * 64, "docker.io/library/nginx@sha256:" + "0" * 64),
+        ("nginx:nope", "docker.io/library/nginx:nope", 'repository "docker.io/library/nginx" has no tag "nope"'),
+        ("nope", "docker.io/library/nope:latest", 'there is no repository "docker.io/library/nope"'),
+        (
+            "nginx@sha256:" + "0" * 64,
+            "docker.io/library/nginx@sha256:" + "0" * 64,
+            f'repository "docker.io/library/nginx" has no digest "sha256:{"0" * 64}"',
+        ),
     ],
 )
-def test_missing_image_is_said_to_be_not_found(registry: Registry, tmp_path: Path, name: str, complete: str) -> None:
+def test_missing_image_is_said_to_be_not_found(
+    registry: Registry, tmp_path: Path, name: str, complete: str, missing: str
+) -> None:
     error = pull_failure(tmp_path, registry.registries_conf, name)
     assert error.reason == "ErrImagePull"
     assert error.message == (
-        f'failed to pull and unpack image "{complete}": failed to resolve reference "{complete}": {complete}: not found'
+        f'failed to pull and unpack image "{complete}": failed to resolve reference "{complete}": {complete}: not found: '
+        f"{missing}"
     )
 
 

@@ -43,7 +43,13 @@ class TokenRegistry:
 
     async def run(self, test: Callable[[], Coroutine[Any, Any, None]]) -> None:
         app = web.Application()
-        app.add_routes([web.get("/token", self.token), web.head("/v2/team/app/manifests/1", self.manifest)])
+        app.add_routes(
+            [
+                web.get("/token", self.token),
+                web.head("/v2/team/app/manifests/1", self.manifest),
+                web.get("/v2/team/app/tags/list", self.manifest),
+            ]
+        )
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -82,6 +88,31 @@ def test_only_a_plain_yes_counts(
     asyncio.run(registry.run(test))
     if unchanged:
         assert registry.seen == ["manifest", "token repository:team/app:pull", "manifest"]
+
+
+@pytest.mark.parametrize(
+    ("public", "auth", "reference", "known"),
+    [
+        (True, None, "team/app:2", True),
+        (True, None, "team/other:1", False),
+        (False, None, "team/app:2", None),
+        (False, ALICE, "team/app:2", True),
+    ],
+)
+def test_the_registry_is_asked_whether_it_has_the_repository(
+    tmp_path: Path, public: bool, auth: AuthConfig | None, reference: str, known: bool | None
+) -> None:
+    registry = TokenRegistry(public=public)
+
+    async def test() -> None:
+        check = RegistryCheck(tmp_path / "absent.conf")
+        try:
+            name = image_name.parse(f"{registry.address}/{reference}")
+            assert await check.knows_repository(name, auth) is known
+        finally:
+            await check.close()
+
+    asyncio.run(registry.run(test))
 
 
 @pytest.mark.parametrize(

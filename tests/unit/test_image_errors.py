@@ -44,7 +44,14 @@ SOURCE = "initializing source docker://quay.io/team/app:1: "
         (
             "copying system image from manifest list: choosing an image from manifest list docker://quay.io/team/app:1: "
             'no image found in manifest list for architecture amd64, variant "", OS linux',
-            HEAD + "no match for platform in manifest: not found",
+            HEAD + "no match for platform in manifest: not found: none for linux/amd64",
+        ),
+        (
+            SOURCE + "(Mirrors also failed: [127.0.0.1:5000/team/app:1: reading manifest 1 in 127.0.0.1:5000/team/app: "
+            "unauthorized: authentication required]): quay.io/team/app:1: pinging container registry quay.io: Get "
+            '"https://quay.io/v2/": dial tcp: lookup quay.io: no such host',
+            DENIED
+            + 'no basic auth credentials (registry: Get "https://quay.io/v2/": dial tcp: lookup quay.io: no such host)',
         ),
         (
             'writing blob: storing blob to file "/x/storage1/1": write /x/storage1/1: no space left on device',
@@ -66,6 +73,27 @@ def test_causes_are_told_in_containerds_words(skopeo: str, message: str) -> None
     error = image_errors.pull_error(NAME, skopeo, with_credentials=False)
     assert error.message == message
     assert error.reason == "ErrImagePull"
+
+
+@pytest.mark.parametrize(
+    ("image", "known", "said"),
+    [
+        ("quay.io/team/app:1", None, ""),
+        ("quay.io/team/app:1", False, ': there is no repository "quay.io/team/app"'),
+        ("quay.io/team/app:1", True, ': repository "quay.io/team/app" has no tag "1"'),
+        (
+            "quay.io/team/app@sha256:" + "0" * 64,
+            True,
+            f': repository "quay.io/team/app" has no digest "sha256:{"0" * 64}"',
+        ),
+    ],
+)
+def test_what_is_not_found_is_told(image: str, known: bool | None, said: str) -> None:
+    name = image_name.parse(image)
+    text = f"initializing source docker://{image}: reading manifest x in quay.io/team/app: manifest unknown"
+    assert image_errors.is_not_found(text)
+    error = image_errors.pull_error(name, text, with_credentials=False, repository_known=known)
+    assert error.message.endswith(f'failed to resolve reference "{image}": {image}: not found{said}')
 
 
 def test_rejected_signature_has_its_own_reason() -> None:

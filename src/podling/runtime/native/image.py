@@ -195,7 +195,7 @@ class ImageStore:
                         arguments = ["copy", "--src-authfile", str(stack.enter_context(file))]
                     if image_auth.is_loopback(name):
                         arguments.append("--src-tls-verify=false")
-                    await self._fetch(name, arguments, auth is not None, progress)
+                    await self._fetch(name, arguments, auth, progress)
             stored = self._metadata.find(name.canonical)
             cause = "removed while it was pulled"
             try:
@@ -210,7 +210,9 @@ class ImageStore:
             if not swept:
                 await self._sweep()
 
-    async def _fetch(self, name: ImageName, arguments: list[str], with_credentials: bool, progress: int | None) -> None:
+    async def _fetch(
+        self, name: ImageName, arguments: list[str], auth: AuthConfig | None, progress: int | None
+    ) -> None:
         target = self._skopeo.storage(name.canonical)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -225,7 +227,12 @@ class ImageStore:
             except SkopeoError as e:
                 final = attempt == _ATTEMPTS or isinstance(e, SkopeoStalled) or not image_errors.is_transient(str(e))
                 if final:
-                    raise image_errors.pull_error(name, str(e), with_credentials=with_credentials) from None
+                    known = (
+                        await self._check.knows_repository(name, auth) if image_errors.is_not_found(str(e)) else None
+                    )
+                    raise image_errors.pull_error(
+                        name, str(e), with_credentials=auth is not None, repository_known=known
+                    ) from None
             await asyncio.sleep(0.25 * 2**attempt)
 
     async def remove_image(self, image: str) -> None:

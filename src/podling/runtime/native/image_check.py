@@ -1,6 +1,6 @@
-"""Asks a registry whether a tag still means the image that is stored: one HEAD request instead of a whole pull.
+"""Asks a registry small questions: whether a tag still means the image that is stored, whether a repository exists.
 
-A Pod that says `image: nginx` pulls at every start; this makes it cost a round trip, and HEAD requests do not count
+A Pod that says `image: nginx` pulls at every start; one HEAD request makes it cost a round trip, and HEAD requests do not count
 against the pull limits of public registries. Whatever is not a plain yes is left to skopeo, which knows every case and
 reports every error.
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,28 @@ class RegistryCheck:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             return False
 
+    async def knows_repository(self, name: ImageName, auth: AuthConfig | None) -> bool | None:
+        """Whether the registry has the repository at all; None if it does not say. For what the user is told."""
+        route = image_registries.route(name.repository, self._registries_conf)
+        if route.conditional or len(route.endpoints) != 1 or (auth and not auth.username):
+            return None
+        (endpoint,) = route.endpoints
+        if image_auth.is_loopback(name):
+            endpoint = Endpoint(endpoint.repository, insecure=True)
+        import aiohttp
+
+        try:
+            answer = await self._ask(endpoint, "GET", "tags/list?n=1", auth)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            return None
+        return {200: True, 404: False}.get(answer.status)
+
     async def _digest(self, endpoint: Endpoint, reference: str, auth: AuthConfig | None) -> str:
         """The digest that the reference has there; empty where it is not plainly said."""
+        answer = await self._ask(endpoint, "HEAD", f"manifests/{reference}", auth)
+        return answer.digest if answer.status == 200 else ""
+
+    async def _ask(self, endpoint: Endpoint, method: str, what: str, auth: AuthConfig | None) -> _Answer:
         import aiohttp
 
         host, _, path = endpoint.repository.partition("/")
@@ -73,15 +94,17 @@ class RegistryCheck:
             host = "registry-1.docker.io"
         if endpoint.insecure and host not in self._plain_http:
             try:
-                return await self._head(f"https://{host}", path, reference, auth, insecure=True)
+                return await self._request(method, f"https://{host}", path, what, auth, insecure=True)
             except aiohttp.ClientConnectionError:
-                digest = await self._head(f"http://{host}", path, reference, auth, insecure=True)
+                answer = await self._request(method, f"http://{host}", path, what, auth, insecure=True)
                 self._plain_http.add(host)
-                return digest
+                return answer
         scheme = "http" if endpoint.insecure else "https"
-        return await self._head(f"{scheme}://{host}", path, reference, auth, insecure=endpoint.insecure)
+        return await self._request(method, f"{scheme}://{host}", path, what, auth, insecure=endpoint.insecure)
 
-    async def _head(self, base: str, path: str, reference: str, auth: AuthConfig | None, *, insecure: bool) -> str:
+    async def _request(
+        self, method: str, base: str, path: str, what: str, auth: AuthConfig | None, *, insecure: bool
+    ) -> _Answer:
         import aiohttp
 
         if self._session is None:
@@ -92,11 +115,11 @@ class RegistryCheck:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         verify = not insecure
-        url = f"{base}/v2/{path}/manifests/{reference}"
-        headers = {"Accept": _ACCEPT}
-        async with self._session.head(url, headers=headers, ssl=verify) as response:
+        url = f"{base}/v2/{path}/{what}"
+        headers = {"Accept": _ACCEPT} if method == "HEAD" else {}
+        async with self._session.request(method, url, headers=headers, ssl=verify) as response:
             if response.status != 401:
-                return _said_digest(response)
+                return _Answer.of(response)
             challenge = response.headers.get("WWW-Authenticate", "")
         scheme, parameters = challenge.partition(" ")[0].lower(), dict(_CHALLENGE_PARAMETER.findall(challenge))
         basic = {"Authorization": _basic(auth)} if auth else {}
@@ -107,18 +130,24 @@ class RegistryCheck:
             query = {"service": parameters.get("service", ""), "scope": f"repository:{path}:pull"}
             async with self._session.get(realm, params=query, headers=basic, ssl=verify) as response:
                 if response.status != 200:
-                    return ""
+                    return _Answer(response.status)
                 answer = await response.json(content_type=None)
             headers["Authorization"] = f"Bearer {answer.get('token') or answer.get('access_token')}"
         else:
-            return ""
-        async with self._session.head(url, headers=headers, ssl=verify) as response:
-            return _said_digest(response)
+            return _Answer(401)
+        async with self._session.request(method, url, headers=headers, ssl=verify) as response:
+            return _Answer.of(response)
 
 
 def _basic(auth: AuthConfig) -> str:
     return "Basic " + base64.b64encode(f"{auth.username}:{auth.password}".encode()).decode()
 
 
-def _said_digest(response: aiohttp.ClientResponse) -> str:
-    return response.headers.get("Docker-Content-Digest", "") if response.status == 200 else ""
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    digest: str = ""
+
+    @classmethod
+    def of(cls, response: aiohttp.ClientResponse) -> _Answer:
+        return cls(response.status, response.headers.get("Docker-Content-Digest", ""))

@@ -34,8 +34,15 @@ def is_transient(message: str) -> bool:
     return _TRANSIENT.search(message) is not None and "no space left on device" not in message
 
 
-def pull_error(name: ImageName, message: str, *, with_credentials: bool) -> ImagePullError:
-    """`message` is skopeo's."""
+def is_not_found(message: str) -> bool:
+    """Whether the registry said that it has no such image; maybe it has not even the repository."""
+    return _SOURCE.search(message) is not None and _NOT_FOUND.search(message) is not None
+
+
+def pull_error(
+    name: ImageName, message: str, *, with_credentials: bool, repository_known: bool | None = None
+) -> ImagePullError:
+    """`message` is skopeo's; `repository_known` what the registry says when it has no such image, None if unsure."""
     resolving = _SOURCE.search(message) is not None
     cause = _SOURCE.sub("", message).removeprefix("copying system image from manifest list: ")
     image = name.canonical
@@ -47,7 +54,7 @@ def pull_error(name: ImageName, message: str, *, with_credentials: bool) -> Imag
     if cause.startswith("Source image rejected"):
         return ImagePullError("SignatureValidationFailed", head + cause)
     if _NO_PLATFORM.search(cause):
-        return ImagePullError(reason, f"{head}no match for platform in manifest: not found")
+        return ImagePullError(reason, f"{head}no match for platform in manifest: not found{_platform(cause)}")
     if "no space left on device" in cause:
         return ImagePullError(reason, f"{head}{cause}")
     if mirrors := _MIRRORS.search(cause):
@@ -55,11 +62,14 @@ def pull_error(name: ImageName, message: str, *, with_credentials: bool) -> Imag
         cause = _MIRRORS.sub("", cause).removeprefix(f"{image}: ")
         tried = " ".join(f"mirror {m}" for m in re.findall(r"\[.*?\](?=\n|$)", mirrors["mirrors"]))
         tail = f" ({tried})"
+        if not _NOT_FOUND.search(cause) and not _DENIED.search(cause) and _DENIED.search(tried):
+            # The mirror is there and refuses, the registry itself is out of reach: the first is the cause to mend.
+            cause, tail = tried, f" (registry: {_PING.sub('', cause)})"
     else:
         tail = ""
     if resolving or cause.startswith(("pinging ", "reading manifest", "requesting bearer token")):
         if _NOT_FOUND.search(cause):
-            return ImagePullError(reason, f"{resolve}{image}: not found{tail}")
+            return ImagePullError(reason, f"{resolve}{image}: not found{_missing(name, repository_known)}{tail}")
         if _DENIED.search(cause):
             detail = "authorization failed: " + (
                 "the registry refused the credentials" if with_credentials else "no basic auth credentials"
@@ -70,3 +80,19 @@ def pull_error(name: ImageName, message: str, *, with_credentials: bool) -> Imag
             )
         return ImagePullError(reason, f"{resolve}failed to do request: {_PING.sub('', cause)}{tail}")
     return ImagePullError(reason, f"{head}{cause}{tail}")
+
+
+def _missing(name: ImageName, repository_known: bool | None) -> str:
+    """What exactly is not there."""
+    if repository_known is None:
+        return ""
+    if not repository_known:
+        return f': there is no repository "{name.repository}"'
+    what = f'digest "{name.digest}"' if name.digest else f'tag "{name.tag}"'
+    return f': repository "{name.repository}" has no {what}'
+
+
+def _platform(cause: str) -> str:
+    """The platform that skopeo looked for."""
+    found = re.search(r'architecture (\S+?), variant "(.*?)", OS (\S+)', cause)
+    return f": none for {'/'.join(part for part in (found[3], found[1], found[2]) if part)}" if found else ""
