@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, field
 
 from podling.runtime import image_name
 from podling.runtime.protocol import CRIError
 
 _MAX_INDEX_BYTES = 16 << 20
 _NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+
+
+_Document = TypeVar("_Document")
+
+
+class _DockerImage(Struct):
+    """An entry of a docker-archive's manifest.json."""
+
+    tags: list[str] | None = field(default=None, name="RepoTags")
+
+
+class _Descriptor(Struct):
+    annotations: dict[str, str] | None = None
+
+
+class _Index(Struct):
+    """An OCI layout's index.json."""
+
+    manifests: list[_Descriptor]
 
 
 class ArchiveError(CRIError):
@@ -35,19 +54,19 @@ def contents(path: Path) -> list[ArchivedImage]:
     if path.is_dir():
         if not (path / "index.json").is_file():
             raise ArchiveError(f"{path} is no OCI image layout: it has no index.json")
-        return _oci("oci", path, _document((path / "index.json").read_bytes(), path))
+        return _oci("oci", path, (path / "index.json").read_bytes())
     try:
         with tarfile.open(path) as tar:
             # What `docker save` writes today is both; then manifest.json has the full names.
             for member in tar:
                 name = member.name.removeprefix("./")
                 if name == "manifest.json":
-                    return _docker(path, _document(_content(tar, member, path), path))
+                    return _docker(path, _content(tar, member, path))
                 if name == "index.json":
-                    index = _document(_content(tar, member, path), path)
+                    index = _content(tar, member, path)
                     docker = next((m for m in tar if m.name.removeprefix("./") == "manifest.json"), None)
                     if docker is not None:
-                        return _docker(path, _document(_content(tar, docker, path), path))
+                        return _docker(path, _content(tar, docker, path))
                     return _oci("oci-archive", path, index)
     except (tarfile.TarError, EOFError, OSError) as e:
         if isinstance(e, OSError) and e.errno is not None:
@@ -63,30 +82,24 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes
     return file.read()
 
 
-def _document(data: bytes, path: Path) -> Any:
+def _document(data: bytes, kind: type[_Document], what: str) -> _Document:
     try:
-        return json.loads(data)
-    except ValueError as e:
-        raise ArchiveError(f"{path}: malformed JSON: {e}") from None
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+        raise ArchiveError(f"{what}: {e}") from None
 
 
-def _docker(path: Path, manifest: Any) -> list[ArchivedImage]:
-    try:
-        tags = [entry.get("RepoTags") or [] for entry in manifest]
-    except (AttributeError, TypeError):
-        raise ArchiveError(f"{path}: manifest.json is not a list of images") from None
+def _docker(path: Path, manifest: bytes) -> list[ArchivedImage]:
+    images = _document(manifest, list[_DockerImage], f"{path}: manifest.json is not a list of images")
     return [
-        ArchivedImage(f"docker-archive:{path}:@{i}", [image_name.parse(name).canonical for name in names])
-        for i, names in enumerate(tags)
+        ArchivedImage(f"docker-archive:{path}:@{i}", [image_name.parse(name).canonical for name in image.tags or ()])
+        for i, image in enumerate(images)
     ]
 
 
-def _oci(transport: str, path: Path, index: Any) -> list[ArchivedImage]:
-    try:
-        descriptors = index["manifests"]
-        annotations = [d.get("annotations") or {} for d in descriptors]
-    except (AttributeError, KeyError, TypeError):
-        raise ArchiveError(f"{path}: index.json is not an image index") from None
+def _oci(transport: str, path: Path, index: bytes) -> list[ArchivedImage]:
+    descriptors = _document(index, _Index, f"{path}: index.json is not an image index").manifests
+    annotations = [descriptor.annotations or {} for descriptor in descriptors]
     images = []
     for annotation in annotations:
         ref = annotation.get("org.opencontainers.image.ref.name", "")

@@ -165,19 +165,19 @@ class Metadata:
             indexes: list[str] = []
             manifests: list[str] = []
             for key in keys:
-                manifest = msgspec.json.decode(self._big_data(image.id, key), type=_Manifest)
+                manifest = _decode(self._big_data(image.id, key), _Manifest)
                 (indexes if manifest.manifests else manifests).append(key.removeprefix("manifest-"))
             self._manifest_digests[image.id] = [*indexes, *manifests] or [image.digest]
         return self._manifest_digests[image.id]
 
     def config(self, image_id: str) -> ImageConfig:
-        """Raises KeyError when there is no such image, OSError or msgspec.DecodeError when its files are broken."""
+        """Raises KeyError when there is no such image, OSError or ValueError when its files are broken."""
         image_id = image_id.removeprefix("sha256:")
         if image_id not in self._configs:
             if image_id not in self.snapshot().images:
                 raise KeyError(image_id)
             raw = self._big_data(image_id, f"sha256:{image_id}")
-            section = msgspec.json.decode(raw, type=_ConfigFile).config or _ConfigSection()
+            section = _decode(raw, _ConfigFile).config or _ConfigSection()
             self._configs[image_id] = ImageConfig(
                 user=section.user or "",
                 env=section.env or [],
@@ -254,6 +254,14 @@ def _identity(path: str) -> _Identity | None:
     except FileNotFoundError:
         return None
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _decode(data: bytes, kind: type[_Entry]) -> _Entry:
+    """What comes from a registry. Raises ValueError."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
 
 
 def _read(path: str, kind: type[list[_Entry]]) -> list[_Entry]:
