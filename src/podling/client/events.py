@@ -29,6 +29,8 @@ NORMAL = "Normal"
 WARNING = "Warning"
 
 _QUEUE = 1000
+_HEAD_START = 0.1
+"""Seconds that an event waits if none was waiting: what it tells of (a Pod's status) is not to queue up behind it."""
 _CACHE = 4096
 _SIMILAR_MAX = 10
 """So many messages within the interval are kept apart; more are combined."""
@@ -103,6 +105,7 @@ class EventRecorder:
         """Writes events until cancelled."""
         while True:
             await self._wake.wait()
+            await asyncio.sleep(_HEAD_START)
             while self._queue:
                 try:
                     await self._write(self._queue[0])
