@@ -162,8 +162,12 @@ class ContainerStarter:
         """Whether the pull secrets have changed so that what failed before may succeed now."""
         if trouble.secrets == self._secrets:
             return False
-        self._trouble[name] = replace(trouble, secrets=self._secrets)
-        return await self._context.images.credentials_changed(pod, trouble.image)
+        changes = self._secrets
+        helps = await self._context.images.credentials_changed(pod, trouble.image)
+        # The trouble stays for the status to show, until the next try has come to its end.
+        retry_at = 0.0 if helps else trouble.retry_at
+        self._trouble[name] = replace(trouble, secrets=changes, retry_at=retry_at)
+        return helps
 
     def _with_ips(self, pod: Pod, ips: list[str]) -> Pod:
         """The Pod with the addresses that its environment may refer to."""
