@@ -1,8 +1,8 @@
 """subPath: a part of a volume, found without leaving the volume.
 
-Source: Kubernetes documentation "Volumes" (Using subPath). A container may have put symbolic links into the volume, so each
-step is opened relative to the one before and links are not followed; the mount is made through the open descriptor's real
-path, checked to be still below the volume.
+Source: Kubernetes documentation "Volumes" (Using subPath). A container may have put symbolic links into the volume: they are
+followed (the files of ConfigMap volumes are links), but what they lead to has to be in the volume. The result is opened
+step by step without following links, so that a link put there meanwhile is an error.
 """
 
 from __future__ import annotations
@@ -13,36 +13,41 @@ from pathlib import Path
 
 from podling.kubelet.env import ConfigError
 
+_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 def subpath(volume: Path, relative: str, volume_name: str, container: str) -> Path:
     """The path below `volume`; missing directories are made. Raises ConfigError."""
     failure = f'failed to prepare subPath for volumeMount "{volume_name}" of container "{container}"'
-    parts = [part for part in relative.split("/") if part not in ("", ".")]
-    if ".." in parts or relative.startswith("/"):
+    if ".." in relative.split("/") or relative.startswith("/"):
         raise ConfigError(f"{failure}: subPath must be relative and must not contain '..'")
-    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-    current = os.open(os.path.realpath(volume), flags)
+    root = Path(os.path.realpath(volume))
+    target = Path(os.path.realpath(root / relative))
+    if not target.is_relative_to(root):
+        raise ConfigError(f"{failure}: {relative} leads out of the volume")
+    current = os.open(root, _FLAGS)
     try:
-        root = os.readlink(f"/proc/self/fd/{current}")
-        for part in parts:
-            following = _step(current, part, flags)
+        mode = stat.S_IMODE(os.fstat(current).st_mode)
+        for part in target.relative_to(root).parts:
+            following = _step(current, part, mode)
             os.close(current)
             current = following
             if stat.S_ISLNK(os.fstat(current).st_mode):
                 raise ConfigError(f"{failure}: {part} is a symbolic link")
-        found = os.readlink(f"/proc/self/fd/{current}")
     except OSError as error:
         raise ConfigError(f"{failure}: {error.strerror}") from error
     finally:
         os.close(current)
-    if found != root and not found.startswith(f"{root}/"):
-        raise ConfigError(f"{failure}: {relative} leads out of the volume")
-    return Path(found)
+    return target
 
 
-def _step(parent: int, part: str, flags: int) -> int:
+def _step(parent: int, part: str, mode: int) -> int:
+    """The entry of a directory. One that is missing becomes a directory with the mode of the volume."""
     try:
-        return os.open(part, flags, dir_fd=parent)
+        return os.open(part, _FLAGS, dir_fd=parent)
     except FileNotFoundError:
-        os.mkdir(part, 0o750, dir_fd=parent)
-        return os.open(part, flags, dir_fd=parent)
+        os.mkdir(part, dir_fd=parent)
+        made = os.open(part, _FLAGS, dir_fd=parent)
+        # The umask does not count; the descriptor of an O_PATH open cannot be chmodded itself.
+        os.chmod(f"/proc/self/fd/{made}", mode)
+        return made
