@@ -37,10 +37,11 @@ class StoredImage(Struct, rename="kebab"):
 
 
 class StoredLayer(Struct, rename="kebab"):
-    """An entry of layers.json. Sizes in bytes; `diff_size` is that of the uncompressed tar."""
+    """An entry of layers.json. Sizes in bytes; `diff_size` and `diff_digest` are those of the uncompressed tar."""
 
     id: str
     parent: str = ""
+    diff_digest: str = ""
     diff_size: int = 0
     compressed_size: int = 0
     flags: dict[str, Any] | None = None
@@ -61,8 +62,13 @@ class _ConfigSection(Struct):
     stop_signal: str | None = field(default=None, name="StopSignal")
 
 
+class _RootFS(Struct):
+    diff_ids: list[str] | None = None
+
+
 class _ConfigFile(Struct):
     config: _ConfigSection | None = None
+    rootfs: _RootFS | None = None
 
 
 class _Manifest(Struct):
@@ -113,6 +119,7 @@ class Metadata:
         self._snapshot = Snapshot([], [])
         self._views: dict[str, Image] = {}
         self._configs: dict[str, ImageConfig] = {}
+        self._diff_ids: dict[str, list[str]] = {}
         self._manifest_digests: dict[str, list[str]] = {}
         self._links: dict[str, Path] = {}
 
@@ -123,7 +130,7 @@ class Metadata:
             layers = _read(self._layers_file, list[StoredLayer])
             self._snapshot = Snapshot(images, layers)
             self._views = {}
-            for cache in (self._configs, self._manifest_digests):
+            for cache in (self._configs, self._diff_ids, self._manifest_digests):
                 for image_id in cache.keys() - self._snapshot.images.keys():
                     del cache[image_id]
             for layer_id in self._links.keys() - self._snapshot.layers.keys():
@@ -177,7 +184,9 @@ class Metadata:
             if image_id not in self.snapshot().images:
                 raise KeyError(image_id)
             raw = self._big_data(image_id, f"sha256:{image_id}")
-            section = _decode(raw, _ConfigFile).config or _ConfigSection()
+            document = _decode(raw, _ConfigFile)
+            section = document.config or _ConfigSection()
+            self._diff_ids[image_id] = (document.rootfs and document.rootfs.diff_ids) or []
             self._configs[image_id] = ImageConfig(
                 user=section.user or "",
                 env=section.env or [],
@@ -211,12 +220,17 @@ class Metadata:
                 if stored.names and not name.digest:
                     tags.append(text)
             digests = self.digests(stored)
+            layers = [snapshot.layers[layer] for layer in snapshot.layer_ids(stored)]
+            config = self.config(stored.id)
+            if [layer.diff_digest for layer in reversed(layers)] != self._diff_ids[stored.id]:
+                # Old versions of skopeo do not look.
+                raise ValueError("the layers are not those that the configuration names (wrong diff id)")
             view = Image(
                 id=f"sha256:{stored.id}",
                 repo_tags=tags,
                 repo_digests=[f"{r}@{d}" for r in repositories for d in digests],
-                size=sum(snapshot.layers[layer].diff_size for layer in snapshot.layer_ids(stored)),
-                config=self.config(stored.id),
+                size=sum(layer.diff_size for layer in layers),
+                config=config,
             )
             self._views[stored.id] = view
         return view
