@@ -133,9 +133,10 @@ def test_sub_paths_stay_in_the_volume(tmp_path: Path) -> None:
     (tmp_path / "volume").chmod(0o2777)
     assert subpath(tmp_path / "volume", "a/b", "v", "c") == tmp_path / "volume" / "a" / "b"
     assert (tmp_path / "volume" / "a" / "b").stat().st_mode & 0o7777 == 0o2777
-    write(tmp_path / "volume", {"file": File(b"1", 0o644)}, None)
-    data = os.readlink(tmp_path / "volume" / "..data")
-    assert subpath(tmp_path / "volume", "file", "v", "c") == tmp_path / "volume" / data / "file"
+    (tmp_path / "config").mkdir()
+    write(tmp_path / "config", {"file": File(b"1", 0o644)}, None)
+    data = os.readlink(tmp_path / "config" / "..data")
+    assert subpath(tmp_path / "config", "file", "v", "c") == tmp_path / "config" / data / "file"
     (tmp_path / "volume" / "out").symlink_to("/etc")
     for relative in ("out", "out/passwd", "../x", "/etc"):
         with pytest.raises(ConfigError):
