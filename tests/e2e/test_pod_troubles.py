@@ -1,0 +1,170 @@
+"""Pods that cannot start: what their status and their events say, and how they recover once the cause is mended."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from tests.support.cluster import Cluster
+from tests.support.pods import RUN, container, mount, object_, pod
+
+STATE = "jsonpath={.status.containerStatuses[0].state"
+
+
+def await_reason(cluster: Cluster, reason: str, name: str = "p") -> str:
+    """The message beside a waiting reason, once the container waits for it; kubectl get shows the reason, too."""
+    cluster.wait(f"pod/{name}", f"{STATE}.waiting.reason}}={reason}")
+    state: dict[str, Any] = cluster.get("pod", name)["status"]["containerStatuses"][0]["state"]
+    if state.get("waiting", {}).get("reason") == reason:
+        return str(state["waiting"].get("message", ""))
+    return await_reason(cluster, reason, name)
+
+
+def events(cluster: Cluster, *reasons: str) -> list[tuple[str, str, str]]:
+    """Type, reason and message of the Pod's events in the order of their first occurrence."""
+    for reason in reasons:
+        selector = f"involvedObject.name=p,reason={reason}"
+        cluster.kubectl("wait", "event", "--for=create", f"--field-selector={selector}", "--timeout=20s")
+    found = cluster.get("events", "--field-selector", "involvedObject.name=p", "--sort-by=.metadata.creationTimestamp")
+    return [(e["type"], e["reason"], e["message"]) for e in found["items"]]
+
+
+def test_an_image_that_is_not_there(cluster: Cluster, namespace: str) -> None:
+    image = "docker.io/library/absent:1"
+    cluster.apply(pod("p", container(image=image)))
+    message = await_reason(cluster, "ImagePullBackOff")
+    assert message.startswith(f'Back-off pulling image "{image}": ErrImagePull: ')
+    assert message.endswith("not found")
+    assert re.search(r"^p +0/1 +(ImagePullBackOff|ErrImagePull) +0 ", cluster.kubectl("get", "pods"), re.MULTILINE)
+    assert cluster.get("pod", "p")["status"]["phase"] == "Pending"
+    seen = events(cluster, "BackOff")
+    assert ("Normal", "Pulling", f'Pulling image "{image}"') in seen
+    assert ("Warning", "Failed", "Error: ErrImagePull") in seen
+    assert ("Normal", "BackOff", f'Back-off pulling image "{image}"') in seen
+    assert any(text.startswith(f'Failed to pull image "{image}": ') for _, _, text in seen)
+    # With another image it starts, without waiting for the back-off of the old one.
+    cluster.kubectl("set", "image", "pod/p", "main=busybox")
+    cluster.wait("pod/p", "condition=Ready", timeout=9)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "message", "event"),
+    [
+        (
+            {"image": "nginx:no-such-tag", "imagePullPolicy": "Never"},
+            "ErrImageNeverPull",
+            'Container image "nginx:no-such-tag" is not present with pull policy of Never',
+            "Error: ErrImageNeverPull",
+        ),
+        (
+            {"image": "Not:Good:At:All"},
+            "InvalidImageName",
+            'Failed to apply default image tag "Not:Good:At:All": couldn\'t parse image name "Not:Good:At:All": '
+            "invalid reference format",
+            "Error: InvalidImageName",
+        ),
+        (
+            {"securityContext": {"runAsNonRoot": True}},
+            "CreateContainerConfigError",
+            'container has runAsNonRoot and image will run as root (pod: "p_NAMESPACE(UID)", container: main)',
+            'Error: container has runAsNonRoot and image will run as root (pod: "p_NAMESPACE(UID)", container: main)',
+        ),
+    ],
+)
+def test_containers_that_can_never_start(
+    cluster: Cluster, namespace: str, fields: dict[str, object], reason: str, message: str, event: str
+) -> None:
+    cluster.apply(pod("p", container(**fields)))
+    uid = cluster.get("pod", "p")["metadata"]["uid"]
+
+    def filled(text: str) -> str:
+        return text.replace("NAMESPACE", namespace).replace("UID", uid)
+
+    assert await_reason(cluster, reason).startswith(filled(message))
+    assert ("Warning", "Failed", filled(event)) in events(cluster, "Failed")
+    assert cluster.get("pod", "p")["status"]["phase"] == "Pending"
+    assert re.search(rf"^p +0/1 +{reason} +0 ", cluster.kubectl("get", "pods"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "missing", "mended"),
+    [
+        (
+            {"envFrom": [{"configMapRef": {"name": "c"}}]},
+            'configmap "c" not found',
+            object_("ConfigMap", "c", data={"A": "b"}),
+        ),
+        (
+            {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]},
+            'secret "s" not found',
+            object_("Secret", "s", stringData={"k": "v"}),
+        ),
+    ],
+)
+def test_a_missing_object_stops_a_container_until_it_is_there(
+    cluster: Cluster, namespace: str, fields: dict[str, object], missing: str, mended: dict[str, Any]
+) -> None:
+    cluster.apply(pod("p", container(**fields)))
+    assert await_reason(cluster, "CreateContainerConfigError") == missing
+    assert ("Warning", "Failed", f"Error: {missing}") in events(cluster, "Failed")
+    cluster.apply(mended)
+    cluster.wait("pod/p", "condition=Ready", timeout=20)
+    assert cluster.get("pod", "p")["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+def test_a_missing_volume_stops_the_pod_until_it_is_there(cluster: Cluster, namespace: str) -> None:
+    volumes = [{"name": "v", "configMap": {"name": "c"}}]
+    main = container(script=f"cat /v/k; {RUN}", volumeMounts=[mount("v", "/v")])
+    cluster.apply(pod("p", main, volumes=volumes))
+    text = 'MountVolume.SetUp failed for volume "v" : configmap "c" not found'
+    assert ("Warning", "FailedMount", text) in events(cluster, "FailedMount")
+    assert await_reason(cluster, "ContainerCreating") == ""
+    cluster.apply(object_("ConfigMap", "c", data={"k": "here"}))
+    cluster.wait("pod/p", "condition=Ready", timeout=20)
+    assert cluster.logs("p") == "here"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "text"),
+    [
+        ({"command": ["no-such-program"]}, 128, 'exec: "no-such-program": executable file not found in $PATH'),
+        (
+            {"command": ["/no/such/program"]},
+            128,
+            'exec: "/no/such/program": stat /no/such/program: no such file or directory',
+        ),
+        ({"command": ["/etc/passwd"]}, 128, "ermission denied"),
+    ],
+)
+def test_a_command_that_does_not_start(
+    cluster: Cluster, namespace: str, fields: dict[str, object], code: int, text: str
+) -> None:
+    cluster.apply(pod("p", container(**fields), restartPolicy="Never"))
+    cluster.wait("pod/p", "jsonpath={.status.phase}=Failed")
+    ended = cluster.get("pod", "p")["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (code, "StartError")
+    assert text in ended["message"]
+    assert any(kind == "Warning" and text in message for kind, _, message in events(cluster, "Failed"))
+    assert re.search(r"^p +0/1 +StartError +0 ", cluster.kubectl("get", "pods"), re.MULTILINE)
+
+
+def test_a_crash_loop_is_told(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(pod("p", container(script="echo again; exit 1")))
+    await_reason(cluster, "CrashLoopBackOff")
+    assert re.search(r"^p +0/1 +CrashLoopBackOff +1 \(\d+s ago\) ", cluster.kubectl("get", "pods"), re.MULTILINE)
+    uid = cluster.get("pod", "p")["metadata"]["uid"]
+    text = f"Back-off restarting failed container main in pod p_{namespace}({uid})"
+    assert ("Warning", "BackOff", text) in events(cluster, "BackOff")
+    described = cluster.kubectl("describe", "pod", "p")
+    assert re.search(r"State: +Waiting\n +Reason: +CrashLoopBackOff\n", described)
+    assert re.search(r"Last State: +Terminated\n +Reason: +Error\n +Exit Code: +1\n", described)
+    assert re.search(r"Normal +Started +\S+ \(x2 over \S+\) +kubelet +Container started", described)
+
+
+def test_host_paths_of_the_wrong_type(cluster: Cluster, namespace: str) -> None:
+    source = {"path": "/etc/passwd", "type": "Directory"}
+    main = container(volumeMounts=[mount("v", "/v")])
+    cluster.apply(pod("p", main, volumes=[{"name": "v", "hostPath": source}]))
+    text = 'MountVolume.SetUp failed for volume "v" : hostPath type check failed: /etc/passwd is not a directory'
+    assert ("Warning", "FailedMount", text) in events(cluster, "FailedMount")
