@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
@@ -70,8 +69,10 @@ def cluster(
     config = directory / "plugins.yaml"
     kind = {"apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig"}
     config.write_text(json.dumps({**kind, "providers": [provider]}))
-    flags = ("--image-credential-provider-config", str(config))
-    flags += ("--image-credential-provider-bin-dir", str(program.parent))
+    flags = (
+        *("--image-credential-provider-config", str(config)),
+        *("--image-credential-provider-bin-dir", str(program.parent)),
+    )
     with Cluster(conf, cluster_number(worker_id) + 5, flags=flags) as cluster:
         yield cluster
 

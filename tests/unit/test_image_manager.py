@@ -14,7 +14,6 @@ from podling.api.core.v1 import LocalObjectReference, Pod, PodSpec, Secret
 from podling.api.go import duration, parse_duration
 from podling.api.meta.v1 import ObjectMeta
 from podling.client.client import ConnectionFailed
-from podling.kubelet import image_manager
 from podling.kubelet.image_auth_file import NodeAuthFile
 from podling.kubelet.image_manager import ImageError, ImageManager
 from podling.kubelet.image_pull_credentials import PullCredentials
@@ -68,7 +67,7 @@ class Node:
         self.pulls = PullManager(PullRecords(directory))
         credentials = PullCredentials(self, NodeAuthFile([self.auth_file]))
         self.manager = ImageManager(self.registry, self.pulls, credentials, self)  # type: ignore[arg-type]
-        monkeypatch.setattr(image_manager.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("podling.kubelet.image_manager.time.monotonic", lambda: self.now)
 
     async def secret(self, namespace: str, name: str) -> Secret | None:
         if self.away:

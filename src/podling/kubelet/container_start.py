@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from podling.api.core.v1 import HostIP, Pod, PodIP, Secret
+from podling.api.core.v1 import Container, HostIP, Pod, PodIP, Secret
 from podling.api.status import ApiError
 from podling.client.backoff import Backoff
 from podling.client.client import ConnectionFailed
@@ -83,7 +83,7 @@ class ContainerStarter:
         if trouble is not None:
             if trouble.attempt != start.attempt or trouble.image != start.container.image:
                 del self._trouble[name]
-            elif trouble.retry_at > time.time() and not await self._may_help(pod, name, trouble):
+            elif trouble.retry_at > time.time() and not await self._may_help(pod, start.container, trouble):
                 return trouble.retry_at
         report = self._reporter(pod, start)
         try:
@@ -158,15 +158,18 @@ class ContainerStarter:
         self._secrets += 1
         self._wake()
 
-    async def _may_help(self, pod: Pod, name: str, trouble: _Trouble) -> bool:
+    async def _may_help(self, pod: Pod, container: Container, trouble: _Trouble) -> bool:
         """Whether the pull secrets have changed so that what failed before may succeed now."""
         if trouble.secrets == self._secrets:
             return False
         changes = self._secrets
-        helps = await self._context.images.credentials_changed(pod, trouble.image)
+        images = [container.image, *(source.reference for source in image_volumes(pod, container).values())]
+        helps = False
+        for image in images:
+            helps = helps or await self._context.images.credentials_changed(pod, image)
         # The trouble stays for the status to show, until the next try has come to its end.
         retry_at = 0.0 if helps else trouble.retry_at
-        self._trouble[name] = replace(trouble, secrets=changes, retry_at=retry_at)
+        self._trouble[container.name] = replace(trouble, secrets=changes, retry_at=retry_at)
         return helps
 
     def _with_ips(self, pod: Pod, ips: list[str]) -> Pod:
