@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import platform
 import random
@@ -11,34 +10,23 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.support.image_store import NOTHING, leftovers, store, writers
 from tests.support.proxy import Proxy
 from tools import images
 from tools.oci_layout import ImageSpec, Layer, LayoutWriter, host_architecture
 from tools.registry import Registry
 
 from podling.runtime.image_name import InvalidImageName
-from podling.runtime.native.image import ImageStore
 from podling.runtime.protocol import AuthConfig, ImagePullError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 LAYER_BYTES = 3 << 20
 ALICE = AuthConfig(username="alice", password="wonderland")
-
-
-@asynccontextmanager
-async def store(directory: Path, registries_conf: Path, *, stall_seconds: float = 60) -> AsyncIterator[ImageStore]:
-    images_store = ImageStore(directory / "images", directory / "run", registries_conf, stall_seconds=stall_seconds)
-    await images_store.open()
-    try:
-        yield images_store
-    finally:
-        await images_store.close()
 
 
 def build(directory: Path, *specs: ImageSpec) -> images.BuiltImage:
@@ -72,38 +60,6 @@ def through(proxy: Proxy, directory: Path) -> Path:
 
 def proc_files(pid: int) -> bytes:
     return b"".join(Path(f"/proc/{pid}/{file}").read_bytes() for file in ("cmdline", "environ"))
-
-
-def writers(directory: Path) -> list[int]:
-    """Processes that have the storage's lock open: skopeo and its children."""
-    lock = str(directory / "images" / "podling.lock")
-    found = []
-    for fd in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if os.readlink(fd) == lock and int(fd.parts[2]) != os.getpid():
-                found.append(int(fd.parts[2]))
-        except OSError:
-            pass
-    return found
-
-
-def leftovers(directory: Path) -> dict[str, list[str]]:
-    """What a storage without images should be free of."""
-    storage = directory / "images" / "storage"
-    layers = storage / "overlay-layers" / "layers.json"
-    return {
-        "layers": [entry["id"] for entry in json.loads(layers.read_text())] if layers.exists() else [],
-        "directories": [p.name for p in (storage / "overlay").glob("?" * 64)],
-        "links": [p.name for p in (storage / "overlay" / "l").glob("*")],
-        "temporary": [p.name for p in (directory / "images" / "podling-tmp").iterdir()],
-        "mounts": [m for m in Path("/proc/self/mountinfo").read_text().splitlines() if str(directory) in m],
-        "credentials": [p.name for p in (directory / "run").glob("auth-*")],
-    }
-
-
-NOTHING: dict[str, list[str]] = {
-    key: [] for key in ("layers", "directories", "links", "temporary", "mounts", "credentials")
-}
 
 
 def test_pulled_image_is_found_by_name_digest_and_id(registry: Registry, tmp_path: Path) -> None:
@@ -201,6 +157,41 @@ def test_stored_private_image_is_refused_to_whoever_lacks_the_credentials(
             assert await images_store.pull_image(name, ALICE) == image_id
             asked = "HEAD /v2/azurecr.io/acr-auth-example/manifests/latest"
             assert private_registry.requests()[before:] == [f"{asked} 401", f"{asked} 200"]
+
+    asyncio.run(run())
+
+
+def test_the_start_of_a_transfer_is_told_when_others_are_done(registry: Registry, tmp_path: Path) -> None:
+    async def run() -> None:
+        started: list[str] = []
+        async with Proxy(registry.address) as proxy:
+            images_store = ImageStore(tmp_path / "images", tmp_path / "run", through(proxy, tmp_path), parallel_pulls=1)
+            await images_store.open()
+            try:
+                proxy.gate.clear()
+                begun = asyncio.Event()
+
+                def first() -> None:
+                    started.append("first")
+                    begun.set()
+
+                def pull(name: str, who: str) -> asyncio.Task[str]:
+                    return asyncio.create_task(images_store.pull_image(name, on_start=lambda: started.append(who)))
+
+                pulls = [asyncio.create_task(images_store.pull_image("busybox", on_start=first))]
+                await begun.wait()
+                pulls += [pull("nginx", "waits"), pull("busybox", "shares")]
+                while len(started) < 2:
+                    await asyncio.sleep(0)
+                assert started == ["first", "shares"]
+                proxy.gate.set()
+                await asyncio.gather(*pulls)
+                assert started == ["first", "shares", "waits"]
+                # Nothing is transferred when nothing has changed.
+                await pull("busybox", "unchanged")
+                assert started == ["first", "shares", "waits"]
+            finally:
+                await images_store.close()
 
     asyncio.run(run())
 

@@ -11,6 +11,7 @@ from podling.cli import main as cli
 from podling.cli import settings
 from podling.cli.errors import CommandError
 from podling.cli.settings import Settings
+from podling.kubelet.image_pull_manager import VerificationPolicy
 
 
 def parse(*flags: str) -> argparse.Namespace:
@@ -28,6 +29,12 @@ def test_defaults_serve_a_single_cluster() -> None:
 def test_clusters_in_two_directories_have_two_run_directories(tmp_path: Path) -> None:
     first, second = (settings.wanted(parse("--data-dir", str(tmp_path / name)), None) for name in "ab")
     assert len({first.run_dir, second.run_dir, Path("/run/podling")}) == 3
+
+
+def test_the_policies_are_those_that_the_agent_knows() -> None:
+    assert tuple(VerificationPolicy) == settings.VERIFICATION_POLICIES
+    default = settings.wanted(parse("--node-name", "n"), None).image_pull_credentials_verification_policy
+    assert default == VerificationPolicy.NEVER_PRELOADED
 
 
 def test_flags_are_remembered(tmp_path: Path) -> None:
@@ -55,6 +62,13 @@ def test_ports_may_change_and_what_pods_depend_on_may_not(tmp_path: Path) -> Non
         (("--pod-cidr", "10.9.0.0/31"), "must be /30 or larger"),
         (("--registries-conf", "/no/such/file"), "no such file"),
         (("--run-dir", "/" + "x" * 120), "too long for a socket's path"),
+        (("--auth-file", "/no/such/file"), "--auth-file /no/such/file: no such file"),
+        (("--image-credential-provider-config", "/etc"), "go together: one is missing"),
+        (("--image-credential-provider-bin-dir", "/no/such"), "--image-credential-provider-bin-dir /no/such: no such"),
+        (
+            ("--preloaded-images-verification-allowlist", "reg.io/*"),
+            "needs --image-pull-credentials-verification-policy",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(flags: tuple[str, ...], words: str) -> None:

@@ -96,7 +96,7 @@ class Kubelet:
             pulls = PullManager(
                 PullRecords(config.data_dir / "image_manager"),
                 config.image_pull_credentials_verification_policy,
-                Allowlist(config.preloaded_images_verification_allowlist),
+                _allowlist(config.preloaded_images_verification_allowlist),
             )
             await pulls.open(await images.list_images())
             await runtime.open()
@@ -191,3 +191,10 @@ class Kubelet:
                 config.image_credential_provider_bin_dir,
             )
         return PullCredentials(objects, NodeAuthFile(paths), providers)
+
+
+def _allowlist(patterns: tuple[str, ...]) -> Allowlist:
+    try:
+        return Allowlist(patterns)
+    except ValueError as error:
+        raise ValueError(f"allowlist of preloaded images: {error}") from None
