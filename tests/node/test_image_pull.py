@@ -161,41 +161,6 @@ def test_stored_private_image_is_refused_to_whoever_lacks_the_credentials(
     asyncio.run(run())
 
 
-def test_the_start_of_a_transfer_is_told_when_others_are_done(registry: Registry, tmp_path: Path) -> None:
-    async def run() -> None:
-        started: list[str] = []
-        async with Proxy(registry.address) as proxy:
-            images_store = ImageStore(tmp_path / "images", tmp_path / "run", through(proxy, tmp_path), parallel_pulls=1)
-            await images_store.open()
-            try:
-                proxy.gate.clear()
-                begun = asyncio.Event()
-
-                def first() -> None:
-                    started.append("first")
-                    begun.set()
-
-                def pull(name: str, who: str) -> asyncio.Task[str]:
-                    return asyncio.create_task(images_store.pull_image(name, on_start=lambda: started.append(who)))
-
-                pulls = [asyncio.create_task(images_store.pull_image("busybox", on_start=first))]
-                await begun.wait()
-                pulls += [pull("nginx", "waits"), pull("busybox", "shares")]
-                while len(started) < 2:
-                    await asyncio.sleep(0)
-                assert started == ["first", "shares"]
-                proxy.gate.set()
-                await asyncio.gather(*pulls)
-                assert started == ["first", "shares", "waits"]
-                # Nothing is transferred when nothing has changed.
-                await pull("busybox", "unchanged")
-                assert started == ["first", "shares", "waits"]
-            finally:
-                await images_store.close()
-
-    asyncio.run(run())
-
-
 def test_layers_of_another_image_are_not_fetched_again(registry: Registry, tmp_path: Path) -> None:
     async def run() -> None:
         async with store(tmp_path, registry.registries_conf) as images_store:
