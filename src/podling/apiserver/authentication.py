@@ -57,6 +57,8 @@ class Authenticator:
 
     def by_token(self, token: str, audience: str = "") -> User | None:
         """The user of a bearer token, or None. audience: for whom the token must be good (default: this server)."""
+        if not token.isascii():  # a header may hold what cannot even be encoded
+            return None
         for known, user in self._static.items():
             if hmac.compare_digest(known.encode(), token.encode()):
                 return user

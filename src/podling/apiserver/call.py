@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.web import BaseRequest, HTTPRequestEntityTooLarge
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import BaseRequest, HTTPRequestEntityTooLarge, RequestPayloadError
 from multidict import MultiMapping
 
 from podling.api import status
@@ -56,10 +57,12 @@ class Call:
         return Caller(self.user, dry_run=True)
 
     async def body(self) -> bytes:
-        """The request's body. Raises ApiError (413)."""
+        """The request's body, unpacked. Raises ApiError (400, 413)."""
         if self.request.headers.get("Expect", "").lower() == "100-continue" and self.request.transport is not None:
             self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
             return await self.request.read()
         except HTTPRequestEntityTooLarge:
             raise status.request_entity_too_large(f"limit is {MAX_BODY}") from None
+        except (HttpProcessingError, RequestPayloadError) as error:
+            raise status.bad_request(f"the body cannot be read: {error}") from error

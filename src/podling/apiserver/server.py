@@ -27,7 +27,7 @@ from podling.apiserver.admission.service_account import ServiceAccountPlugin
 from podling.apiserver.authentication import Authenticator, ensure_admin_token, load_static_tokens
 from podling.apiserver.call import MAX_BODY
 from podling.apiserver.cluster_ip import ClusterIPs
-from podling.apiserver.connection import ConnectionServer
+from podling.apiserver.connection import IDLE, ConnectionServer
 from podling.apiserver.conversion import stored_resource
 from podling.apiserver.handler import RequestHandler
 from podling.apiserver.kubelet_client import KubeletClient
@@ -174,7 +174,7 @@ async def _listening(config: ServerConfig, state: State, certificates: PKI) -> A
     make_request = partial(_make_request, loop)
     options = {"access_log": None, "max_line_size": _MAX_HEADER, "max_field_size": _MAX_HEADER}
     local = ConnectionServer(handler.local, request_factory=make_request, **options)
-    remote = ConnectionServer(handler.remote, request_factory=make_request, **options)
+    remote = ConnectionServer(handler.remote, request_factory=make_request, **{**options, "keepalive_timeout": IDLE})
     context = await asyncio.to_thread(_tls_context, certificates)
     try:
         with contextlib.ExitStack() as listeners:
