@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from podling.cli import down, systemd
+from podling.cli import down, run_dir, systemd
 from podling.cli import settings as cluster_settings
 from podling.cli.errors import CommandError
 from podling.cli.settings import Settings
@@ -209,7 +209,7 @@ def _restore_machine(settings: Settings) -> None:
 def _remove_files(settings: Settings) -> None:
     if left := _mounts(settings):
         raise CommandError(f"{left[0]} is still mounted")  # never delete what is seen through a mount
-    shutil.rmtree(settings.run_dir, ignore_errors=True)
+    run_dir.remove(settings.run_dir)
     for entry in sorted(settings.data_dir.iterdir(), key=lambda entry: entry.name == cluster_settings.CONFIG_FILE):
         # config.json last: without it a second call would find nothing.
         if entry.is_dir() and not entry.is_symlink():

@@ -12,13 +12,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from podling.cli import checks, down, notify, process, systemd
+from podling.cli import checks, down, notify, process, run_dir, systemd
 from podling.cli import settings as cluster_settings
 from podling.cli.errors import CommandError
 from podling.cli.notify import Listener
 from podling.cli.settings import CONFIG_FILE, Settings
 
-OWNER_FILE = "cluster"
 READY_SECONDS = 60.0
 QUIET_SECONDS = 2.0
 """What takes longer is announced."""
@@ -41,8 +40,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"the cluster is up with another {flags}: `{settings.command('down')}` first")
     _check_machine(settings, running, new=saved is None)
     cluster_settings.save(settings)
-    settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
-    (settings.run_dir / OWNER_FILE).write_text(str(settings.data_dir))
+    run_dir.prepare(settings.run_dir, settings.data_dir)
     missing = [name for name in process.NAMES if name not in running]
     if missing:
         _start(settings, missing, started)
@@ -76,7 +74,7 @@ def _check_machine(settings: Settings, running: Mapping[str, int], *, new: bool)
 
 def _check_run_dir(settings: Settings) -> None:
     """It belongs to one cluster, which its `cluster` file names."""
-    owner_file = settings.run_dir / OWNER_FILE
+    owner_file = settings.run_dir / run_dir.OWNER_FILE
     owner = owner_file.read_text() if owner_file.exists() else ""
     if owner not in ("", str(settings.data_dir)) and os.path.exists(os.path.join(owner, CONFIG_FILE)):
         raise CommandError(f"--run-dir {settings.run_dir} belongs to the cluster in {owner}: choose another")
