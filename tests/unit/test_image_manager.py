@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -278,6 +279,19 @@ def test_no_pull_without_credentials_where_there_are_some_and_all_errors_are_tol
         error = await node.refused(pod("a", "s"))
         assert node.registry.pulls == ["2", "1"]
         assert error.message == "unauthorized: credentials"
+
+    run(scenario)
+
+
+def test_a_registry_that_repeats_credentials_does_not_get_them_told(node: Node) -> None:
+    encoded = base64.b64encode(b"u:hunter2").decode()
+    node.registry.error = ImagePullError("ErrImagePull", f"401: hunter2 of u, sent as Basic {encoded}, is wrong")
+    node.put_secret("s", "hunter2")
+
+    async def scenario() -> None:
+        error = await node.refused(pod("a", "s"))
+        assert error.message == "401: [hidden] of u, sent as Basic [hidden], is wrong"
+        assert error.message in node.told()[1]
 
     run(scenario)
 

@@ -26,6 +26,10 @@ _DEFAULT_REGISTRY = "index.docker.io"
 """What docker calls its Hub in configuration files: used for docker.io when no entry names that."""
 
 
+_SHORTEST_HIDDEN = 4
+"""A password shorter than that is in any text, and hiding it there would tell it."""
+
+
 class CredentialsError(Exception):
     """Credentials that cannot be read. The message never holds any part of them."""
 
@@ -50,6 +54,15 @@ class Credential(Struct):
         auth = self.auth
         fields = [auth.username, auth.password, auth.identity_token, auth.registry_token]
         return f"sha256:{hashlib.sha256(msgspec.json.encode(fields)).hexdigest()}"
+
+
+def redacted(text: str, auth: AuthConfig) -> str:
+    """The text without the credentials, should a registry have repeated them in an error."""
+    encoded = base64.b64encode(f"{auth.username}:{auth.password}".encode()).decode()
+    for hidden in (encoded, auth.password, auth.identity_token, auth.registry_token):
+        if len(hidden) >= _SHORTEST_HIDDEN:
+            text = text.replace(hidden, "[hidden]")
+    return text
 
 
 class _Entry(Struct):

@@ -16,7 +16,7 @@ from podling.api.core.v1 import Pod
 from podling.api.go import duration, quote
 from podling.api.status import ApiError
 from podling.client.client import ConnectionFailed
-from podling.kubelet.image_credentials import Credential
+from podling.kubelet.image_credentials import Credential, redacted
 from podling.kubelet.image_pull_credentials import Found, PullCredentials
 from podling.kubelet.image_pull_manager import PullManager
 from podling.runtime import image_name
@@ -205,9 +205,11 @@ class ImageManager:
                 auth = credential.auth if credential is not None else None
                 identifier = await self._images.pull_image(str(name), auth, on_start=begin)
             except CRIError as error:
-                errors.setdefault(error.message, error)
+                message = error.message
                 if credential is not None:
                     refused.add(credential.hash)
+                    message = redacted(message, credential.auth)
+                errors.setdefault(message, CRIError(error.reason, message))
                 continue
             found = await self._images.image_status(identifier)
             if found is not None:
