@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
+from typing import Self
 
 
 class Proxy:
@@ -27,7 +30,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
-    async def __aenter__(self) -> Proxy:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         host, port = self._server.sockets[0].getsockname()
         self.address = f"{host}:{port}"
@@ -71,9 +74,44 @@ class Proxy:
                 raise _Cut from None
             await self.gate.wait()
             self.total += len(data)
-            writer.write(data)
+            altered = await self.alter(data)
+            writer.write(altered)
             await writer.drain()
+            if len(altered) < len(data):
+                writer.write_eof()  # an orderly end, in the middle of the message
+                raise _Cut
         raise _Cut
+
+    async def alter(self, data: bytes) -> bytes:
+        """What is passed on in the place of a chunk; less of it ends the connection."""
+        return data
+
+
+class Chaos(Proxy):
+    """Cuts, truncates, corrupts and delays, as the seed says: now and then, for as long as it is `raging`."""
+
+    def __init__(self, target: str, seed: int) -> None:
+        super().__init__(target)
+        self._random = random.Random(seed)
+        self.raging = True
+        self.harm: Counter[str] = Counter()
+
+    async def alter(self, data: bytes) -> bytes:
+        if not self.raging or self._random.random() > 0.15:
+            return data
+        kind = self._random.choice(("cut", "truncate", "corrupt", "delay"))
+        self.harm[kind] += 1
+        if kind == "cut":
+            self.cuts += 1
+            raise _Cut
+        if kind == "truncate":
+            return data[: self._random.randrange(len(data))]
+        if kind == "corrupt":
+            changed = bytearray(data)
+            changed[self._random.randrange(len(data))] ^= 1 << self._random.randrange(8)
+            return bytes(changed)
+        await asyncio.sleep(self._random.uniform(0, 0.05))
+        return data
 
 
 class _Cut(Exception):

@@ -13,7 +13,7 @@ import msgspec
 
 from podling.runtime import image_name
 from podling.runtime.image_name import ImageName
-from podling.runtime.native import image_archive, image_auth, image_errors, image_sweep
+from podling.runtime.native import image_archive, image_auth, image_errors, image_registries, image_sweep
 from podling.runtime.native.image_archive import ArchivedImage
 from podling.runtime.native.image_check import RegistryCheck
 from podling.runtime.native.image_metadata import Metadata, StoredImage
@@ -177,6 +177,12 @@ class ImageStore:
     async def _pull(
         self, name: ImageName, auth: AuthConfig | None, progress: int | None, begin: Callable[[], None]
     ) -> str:
+        route = image_registries.route(name.repository, self._registries_conf)
+        if route.blocked:
+            # skopeo does not see it where the entry leads to another location.
+            conf = self._registries_conf or image_registries.SYSTEM_CONF
+            cause = f"registry {route.prefix} is blocked in {conf}"
+            raise image_errors.pull_error(name, cause, with_credentials=auth is not None)
         stored = self._metadata.snapshot().by_name.get(name.canonical)
         if (
             stored is not None

@@ -29,6 +29,8 @@ class Route:
     endpoints: tuple[Endpoint, ...]
     blocked: bool = False
     conditional: bool = False
+    prefix: str = ""
+    """Of the entry that decides."""
 
 
 def route(repository: str, registries_conf: Path | None) -> Route:
@@ -52,7 +54,7 @@ def route(repository: str, registries_conf: Path | None) -> Route:
         if "location" in p
     ]
     conditional = bool(best.get("mirror-by-digest-only")) or any("pull-from-mirror" in m for m in mirrors)
-    return Route(tuple(endpoints), bool(best.get("blocked")), conditional)
+    return Route(tuple(endpoints), bool(best.get("blocked")), conditional, best_prefix)
 
 
 def _registries(conf: Path) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,59 @@
+"""An image storage opened for a test, and what must not be left in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from podling.runtime.native.image import ImageStore
+
+
+@asynccontextmanager
+async def store(
+    directory: Path, registries_conf: Path | None = None, *, stall_seconds: float = 60, **settings: Any
+) -> AsyncIterator[ImageStore]:
+    """Its files are below `directory`."""
+    images_store = ImageStore(
+        directory / "images", directory / "run", registries_conf, stall_seconds=stall_seconds, **settings
+    )
+    await images_store.open()
+    try:
+        yield images_store
+    finally:
+        await images_store.close()
+
+
+def writers(directory: Path) -> list[int]:
+    """Processes that have the storage's lock open: skopeo and its children."""
+    lock = str(directory / "images" / "podling.lock")
+    found = []
+    for fd in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.readlink(fd) == lock and int(fd.parts[2]) != os.getpid():
+                found.append(int(fd.parts[2]))
+        except OSError:
+            pass
+    return found
+
+
+def leftovers(directory: Path) -> dict[str, list[str]]:
+    """What a storage without images should be free of."""
+    storage = directory / "images" / "storage"
+    layers = storage / "overlay-layers" / "layers.json"
+    return {
+        "layers": [entry["id"] for entry in json.loads(layers.read_text())] if layers.exists() else [],
+        "directories": [p.name for p in (storage / "overlay").glob("?" * 64)],
+        "links": [p.name for p in (storage / "overlay" / "l").glob("*")],
+        "temporary": [p.name for p in (directory / "images" / "podling-tmp").iterdir()],
+        "mounts": [m for m in Path("/proc/self/mountinfo").read_text().splitlines() if str(directory) in m],
+        "credentials": [p.name for p in (directory / "run").glob("auth-*")],
+    }
+
+
+NOTHING: dict[str, list[str]] = {
+    key: [] for key in ("layers", "directories", "links", "temporary", "mounts", "credentials")
+}
