@@ -175,6 +175,28 @@ STRING_POINTERS = {
     "storage.VolumeAttachmentSource.persistentVolumeName",
 }
 
+# Optional booleans that are no pointers in Go: false is the same as absent, and never written. Named by field; the paths
+# in POINTER_BOOLEANS are the exceptions.
+VALUE_BOOLEANS = {
+    "authenticated",
+    "chapAuthDiscovery",
+    "chapAuthSession",
+    "denied",
+    "globalDefault",
+    "hostIPC",
+    "hostNetwork",
+    "hostPID",
+    "paused",
+    "publishNotReadyAddresses",
+    "readOnly",
+    "sslEnabled",
+    "stdin",
+    "stdinOnce",
+    "tty",
+    "unschedulable",
+}
+POINTER_BOOLEANS = {"core.AzureDiskVolumeSource.readOnly", "core.CSIVolumeSource.readOnly"}
+
 # Kinds of the meta group that are served but that the OpenAPI document leaves out (the documented meta.k8s.io API).
 _OBJECT_META = {"$ref": "#/$defs/" + META + "ObjectMeta"}
 _LIST_META = {"$ref": "#/$defs/" + META + "ListMeta"}
@@ -339,6 +361,8 @@ class Group:
             options.append(f"default_factory={factory}")
         elif annotation == "str" and path not in STRING_POINTERS:
             options.append('default=""')
+        elif annotation == "bool" and name in VALUE_BOOLEANS and path not in POINTER_BOOLEANS:
+            options.append("default=False")
         elif annotation == "bytes":
             options.append('default=b""')
         elif annotation == "Any":
@@ -483,7 +507,7 @@ def generate(out: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "__init__.py").write_text("")
         (directory / "v1.py").write_text(group.render())
-    if stale := (VALUES | POINTERS | STRING_POINTERS) - seen:
+    if stale := (VALUES | POINTERS | STRING_POINTERS | POINTER_BOOLEANS) - seen:
         raise SystemExit(f"a table names fields that do not exist: {', '.join(sorted(stale))}")
     files = [str(out / package / "v1.py") for package in GROUPS]
     config = Path(__file__).parent.parent / "pyproject.toml"

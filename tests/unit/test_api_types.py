@@ -153,3 +153,21 @@ def test_importing_the_types_reads_no_schema() -> None:
     code = "import sys, podling.api.scheme; print({'kubernetes_validate', 'yaml'} & sys.modules.keys())"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+def test_booleans_that_are_no_pointers_in_go_are_not_written_when_false() -> None:
+    pod = {
+        "metadata": {"name": "a"},
+        "spec": {
+            "hostNetwork": False,
+            "hostPID": True,
+            "hostUsers": False,
+            "containers": [{"name": "a", "stdin": False, "volumeMounts": [{"name": "b", "readOnly": False}]}],
+        },
+    }
+    spec = codec.to_builtins(codec.convert(pod, core.Pod))["spec"]
+    assert "hostNetwork" not in spec
+    assert spec["hostPID"] is True
+    assert spec["hostUsers"] is False, "a pointer: false is not the same as absent"
+    assert "stdin" not in spec["containers"][0]
+    assert "readOnly" not in spec["containers"][0]["volumeMounts"][0]

@@ -131,7 +131,7 @@ def _container(pod: Pod, container: Container, seen: Observed, before: Sequence[
         VolumeMountStatus(
             name=mount.name,
             mount_path=mount.mount_path,
-            read_only=mount.read_only or None,
+            read_only=mount.read_only,
             recursive_read_only="Enabled"
             if mount.recursive_read_only in ("Enabled", "IfPossible")
             else ("Disabled" if mount.read_only else None),

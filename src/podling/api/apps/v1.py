@@ -82,7 +82,7 @@ class DeploymentStrategy(Object, kw_only=True):
 
 class DeploymentSpec(Object, kw_only=True):
     min_ready_seconds: Int32 | None = None
-    paused: bool | None = None
+    paused: bool = False
     progress_deadline_seconds: Int32 | None = None
     replicas: Int32 | None = None
     revision_history_limit: Int32 | None = None

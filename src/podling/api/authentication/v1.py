@@ -59,7 +59,7 @@ class TokenReviewSpec(Object, kw_only=True):
 
 class TokenReviewStatus(Object, kw_only=True):
     audiences: list[str] = field(default_factory=list)
-    authenticated: bool | None = None
+    authenticated: bool = False
     error: str = ""
     user: UserInfo = field(default_factory=UserInfo)
 

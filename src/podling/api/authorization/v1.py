@@ -29,7 +29,7 @@ class SubjectAccessReviewSpec(Object, kw_only=True):
 
 class SubjectAccessReviewStatus(Object, kw_only=True):
     allowed: bool = field(default_factory=bool)
-    denied: bool | None = None
+    denied: bool = False
     evaluation_error: str = ""
     reason: str = ""
 

@@ -12,7 +12,7 @@ from podling.api.types import Int32, Int64, IntOrString, Merge, MicroTime, Objec
 class AWSElasticBlockStoreVolumeSource(Object, kw_only=True):
     fs_type: str = ""
     partition: Int32 | None = None
-    read_only: bool | None = None
+    read_only: bool = False
     volume_id: str = field(default_factory=str, name="volumeID")
 
 
@@ -42,14 +42,14 @@ class AzureDiskVolumeSource(Object, kw_only=True):
 
 
 class AzureFilePersistentVolumeSource(Object, kw_only=True):
-    read_only: bool | None = None
+    read_only: bool = False
     secret_name: str = field(default_factory=str)
     secret_namespace: str | None = None
     share_name: str = field(default_factory=str)
 
 
 class AzureFileVolumeSource(Object, kw_only=True):
-    read_only: bool | None = None
+    read_only: bool = False
     secret_name: str = field(default_factory=str)
     share_name: str = field(default_factory=str)
 
@@ -79,7 +79,7 @@ class CSIPersistentVolumeSource(Object, kw_only=True):
     node_expand_secret_ref: SecretReference | None = None
     node_publish_secret_ref: SecretReference | None = None
     node_stage_secret_ref: SecretReference | None = None
-    read_only: bool | None = None
+    read_only: bool = False
     volume_attributes: dict[str, str] = field(default_factory=dict)
     volume_handle: str = field(default_factory=str)
 
@@ -100,7 +100,7 @@ class Capabilities(Object, kw_only=True):
 class CephFSPersistentVolumeSource(Object, kw_only=True):
     monitors: list[str] = field(default_factory=empty_list)
     path: str = ""
-    read_only: bool | None = None
+    read_only: bool = False
     secret_file: str = ""
     secret_ref: SecretReference | None = None
     user: str = ""
@@ -109,7 +109,7 @@ class CephFSPersistentVolumeSource(Object, kw_only=True):
 class CephFSVolumeSource(Object, kw_only=True):
     monitors: list[str] = field(default_factory=empty_list)
     path: str = ""
-    read_only: bool | None = None
+    read_only: bool = False
     secret_file: str = ""
     secret_ref: LocalObjectReference | None = None
     user: str = ""
@@ -117,14 +117,14 @@ class CephFSVolumeSource(Object, kw_only=True):
 
 class CinderPersistentVolumeSource(Object, kw_only=True):
     fs_type: str = ""
-    read_only: bool | None = None
+    read_only: bool = False
     secret_ref: SecretReference | None = None
     volume_id: str = field(default_factory=str, name="volumeID")
 
 
 class CinderVolumeSource(Object, kw_only=True):
     fs_type: str = ""
-    read_only: bool | None = None
+    read_only: bool = False
     secret_ref: LocalObjectReference | None = None
     volume_id: str = field(default_factory=str, name="volumeID")
 
@@ -234,11 +234,11 @@ class Container(Object, kw_only=True):
     restart_policy_rules: list[ContainerRestartRule] = field(default_factory=list)
     security_context: SecurityContext | None = None
     startup_probe: Probe | None = None
-    stdin: bool | None = None
-    stdin_once: bool | None = None
+    stdin: bool = False
+    stdin_once: bool = False
     termination_message_path: str = ""
     termination_message_policy: str = ""
-    tty: bool | None = None
+    tty: bool = False
     volume_devices: list[VolumeDevice] = field(default_factory=list)
     volume_mounts: list[VolumeMount] = field(default_factory=list)
     working_dir: str = ""
@@ -422,12 +422,12 @@ class EphemeralContainer(Object, kw_only=True):
     restart_policy_rules: list[ContainerRestartRule] = field(default_factory=list)
     security_context: SecurityContext | None = None
     startup_probe: Probe | None = None
-    stdin: bool | None = None
-    stdin_once: bool | None = None
+    stdin: bool = False
+    stdin_once: bool = False
     target_container_name: str = ""
     termination_message_path: str = ""
     termination_message_policy: str = ""
-    tty: bool | None = None
+    tty: bool = False
     volume_devices: list[VolumeDevice] = field(default_factory=list)
     volume_mounts: list[VolumeMount] = field(default_factory=list)
     working_dir: str = ""
@@ -481,7 +481,7 @@ class ExecAction(Object, kw_only=True):
 class FCVolumeSource(Object, kw_only=True):
     fs_type: str = ""
     lun: Int32 | None = None
-    read_only: bool | None = None
+    read_only: bool = False
     target_wwns: list[str] = field(default_factory=list, name="targetWWNs")
     wwids: list[str] = field(default_factory=list)
 
@@ -497,7 +497,7 @@ class FlexPersistentVolumeSource(Object, kw_only=True):
     driver: str = field(default_factory=str)
     fs_type: str = ""
     options: dict[str, str] = field(default_factory=dict)
-    read_only: bool | None = None
+    read_only: bool = False
     secret_ref: SecretReference | None = None
 
 
@@ -505,7 +505,7 @@ class FlexVolumeSource(Object, kw_only=True):
     driver: str = field(default_factory=str)
     fs_type: str = ""
     options: dict[str, str] = field(default_factory=dict)
-    read_only: bool | None = None
+    read_only: bool = False
     secret_ref: LocalObjectReference | None = None
 
 
@@ -518,7 +518,7 @@ class GCEPersistentDiskVolumeSource(Object, kw_only=True):
     fs_type: str = ""
     partition: Int32 | None = None
     pd_name: str = field(default_factory=str)
-    read_only: bool | None = None
+    read_only: bool = False
 
 
 class GRPCAction(Object, kw_only=True):
@@ -536,13 +536,13 @@ class GlusterfsPersistentVolumeSource(Object, kw_only=True):
     endpoints: str = field(default_factory=str)
     endpoints_namespace: str = ""
     path: str = field(default_factory=str)
-    read_only: bool | None = None
+    read_only: bool = False
 
 
 class GlusterfsVolumeSource(Object, kw_only=True):
     endpoints: str = field(default_factory=str)
     path: str = field(default_factory=str)
-    read_only: bool | None = None
+    read_only: bool = False
 
 
 class HTTPGetAction(Object, kw_only=True):
@@ -573,29 +573,29 @@ class HostPathVolumeSource(Object, kw_only=True):
 
 
 class ISCSIPersistentVolumeSource(Object, kw_only=True):
-    chap_auth_discovery: bool | None = None
-    chap_auth_session: bool | None = None
+    chap_auth_discovery: bool = False
+    chap_auth_session: bool = False
     fs_type: str = ""
     initiator_name: str | None = None
     iqn: str = field(default_factory=str)
     iscsi_interface: str = ""
     lun: Int32 = field(default_factory=int)
     portals: list[str] = field(default_factory=list)
-    read_only: bool | None = None
+    read_only: bool = False
     secret_ref: SecretReference | None = None
     target_portal: str = field(default_factory=str)
 
 
 class ISCSIVolumeSource(Object, kw_only=True):
-    chap_auth_discovery: bool | None = None
-    chap_auth_session: bool | None = None
+    chap_auth_discovery: bool = False
+    chap_auth_session: bool = False
     fs_type: str = ""
     initiator_name: str | None = None
     iqn: str = field(default_factory=str)
     iscsi_interface: str = ""
     lun: Int32 = field(default_factory=int)
     portals: list[str] = field(default_factory=list)
-    read_only: bool | None = None
+    read_only: bool = False
     secret_ref: LocalObjectReference | None = None
     target_portal: str = field(default_factory=str)
 
@@ -688,7 +688,7 @@ class ModifyVolumeStatus(Object, kw_only=True):
 
 class NFSVolumeSource(Object, kw_only=True):
     path: str = field(default_factory=str)
-    read_only: bool | None = None
+    read_only: bool = False
     server: str = field(default_factory=str)
 
 
@@ -731,7 +731,7 @@ class NodeSpec(Object, kw_only=True):
     pod_cidrs: list[str] = field(default_factory=list, name="podCIDRs")
     provider_id: str = field(default="", name="providerID")
     taints: list[Taint] = field(default_factory=list)
-    unschedulable: bool | None = None
+    unschedulable: bool = False
 
 
 class NodeDaemonEndpoints(Object, kw_only=True):
@@ -966,7 +966,7 @@ class PersistentVolumeClaimTemplate(Object, kw_only=True):
 
 class PersistentVolumeClaimVolumeSource(Object, kw_only=True):
     claim_name: str = field(default_factory=str)
-    read_only: bool | None = None
+    read_only: bool = False
 
 
 class PersistentVolumeList(Object, kw_only=True):
@@ -991,9 +991,9 @@ class PodSpec(Object, kw_only=True):
     enable_service_links: bool | None = None
     ephemeral_containers: list[EphemeralContainer] = field(default_factory=list)
     host_aliases: list[HostAlias] = field(default_factory=list)
-    host_ipc: bool | None = field(default=None, name="hostIPC")
-    host_network: bool | None = None
-    host_pid: bool | None = field(default=None, name="hostPID")
+    host_ipc: bool = field(default=False, name="hostIPC")
+    host_network: bool = False
+    host_pid: bool = field(default=False, name="hostPID")
     host_users: bool | None = None
     hostname: str = ""
     hostname_override: str | None = None
@@ -1194,7 +1194,7 @@ class PortStatus(Object, kw_only=True):
 
 class PortworxVolumeSource(Object, kw_only=True):
     fs_type: str = ""
-    read_only: bool | None = None
+    read_only: bool = False
     volume_id: str = field(default_factory=str, name="volumeID")
 
 
@@ -1223,7 +1223,7 @@ class ProjectedVolumeSource(Object, kw_only=True):
 
 class QuobyteVolumeSource(Object, kw_only=True):
     group: str = ""
-    read_only: bool | None = None
+    read_only: bool = False
     registry: str = field(default_factory=str)
     tenant: str = ""
     user: str = ""
@@ -1236,7 +1236,7 @@ class RBDPersistentVolumeSource(Object, kw_only=True):
     keyring: str = ""
     monitors: list[str] = field(default_factory=empty_list)
     pool: str = ""
-    read_only: bool | None = None
+    read_only: bool = False
     secret_ref: SecretReference | None = None
     user: str = ""
 
@@ -1247,7 +1247,7 @@ class RBDVolumeSource(Object, kw_only=True):
     keyring: str = ""
     monitors: list[str] = field(default_factory=empty_list)
     pool: str = ""
-    read_only: bool | None = None
+    read_only: bool = False
     secret_ref: LocalObjectReference | None = None
     user: str = ""
 
@@ -1350,9 +1350,9 @@ class ScaleIOPersistentVolumeSource(Object, kw_only=True):
     fs_type: str = ""
     gateway: str = field(default_factory=str)
     protection_domain: str = ""
-    read_only: bool | None = None
+    read_only: bool = False
     secret_ref: SecretReference | None = None
-    ssl_enabled: bool | None = None
+    ssl_enabled: bool = False
     storage_mode: str = ""
     storage_pool: str = ""
     system: str = field(default_factory=str)
@@ -1363,9 +1363,9 @@ class ScaleIOVolumeSource(Object, kw_only=True):
     fs_type: str = ""
     gateway: str = field(default_factory=str)
     protection_domain: str = ""
-    read_only: bool | None = None
+    read_only: bool = False
     secret_ref: LocalObjectReference | None = None
-    ssl_enabled: bool | None = None
+    ssl_enabled: bool = False
     storage_mode: str = ""
     storage_pool: str = ""
     system: str = field(default_factory=str)
@@ -1463,7 +1463,7 @@ class ServiceSpec(Object, kw_only=True):
     load_balancer_ip: str = field(default="", name="loadBalancerIP")
     load_balancer_source_ranges: list[str] = field(default_factory=list)
     ports: list[ServicePort] = field(default_factory=list)
-    publish_not_ready_addresses: bool | None = None
+    publish_not_ready_addresses: bool = False
     selector: dict[str, str] = field(default_factory=dict)
     session_affinity: str = ""
     session_affinity_config: SessionAffinityConfig | None = None
@@ -1532,7 +1532,7 @@ class SleepAction(Object, kw_only=True):
 
 class StorageOSPersistentVolumeSource(Object, kw_only=True):
     fs_type: str = ""
-    read_only: bool | None = None
+    read_only: bool = False
     secret_ref: ObjectReference | None = None
     volume_name: str = ""
     volume_namespace: str = ""
@@ -1540,7 +1540,7 @@ class StorageOSPersistentVolumeSource(Object, kw_only=True):
 
 class StorageOSVolumeSource(Object, kw_only=True):
     fs_type: str = ""
-    read_only: bool | None = None
+    read_only: bool = False
     secret_ref: LocalObjectReference | None = None
     volume_name: str = ""
     volume_namespace: str = ""
@@ -1647,7 +1647,7 @@ class VolumeMount(Object, kw_only=True):
     mount_path: str = field(default_factory=str)
     mount_propagation: str | None = None
     name: str = field(default_factory=str)
-    read_only: bool | None = None
+    read_only: bool = False
     recursive_read_only: str | None = None
     sub_path: str = ""
     sub_path_expr: str = ""
@@ -1656,7 +1656,7 @@ class VolumeMount(Object, kw_only=True):
 class VolumeMountStatus(Object, kw_only=True):
     mount_path: str = field(default_factory=str)
     name: str = field(default_factory=str)
-    read_only: bool | None = None
+    read_only: bool = False
     recursive_read_only: str | None = None
     volume_status: VolumeStatus | None = None
 

@@ -13,7 +13,7 @@ class PriorityClass(Object, kw_only=True):
     kind: str = field(default_factory="PriorityClass".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     description: str = ""
-    global_default: bool | None = None
+    global_default: bool = False
     preemption_policy: str | None = None
     value: Int32 | None = None
 

@@ -178,7 +178,7 @@ def _spec(spec: PodSpec, metadata: ObjectMeta | None, path: Path, errors: list[F
         resource.requirements(ResourceRequirements(limits=spec.overhead), path.child("overhead"), errors)
     windows.operating_system(spec, path, errors)
     if spec.scheduling_group is not None:
-        _scheduling_group(spec.scheduling_group.pod_group_name, path.child("schedulingGroup"), errors)
+        _scheduling_group(spec.scheduling_group.pod_group_name or "", path.child("schedulingGroup"), errors)
     env.file_key_volumes(spec, path, errors)
 
 
