@@ -165,12 +165,21 @@ def processes(cluster: Cluster) -> dict[str, int]:
 
 
 async def raw_pods(directory: Path, cluster: Cluster, oci_runtime: str) -> RawPods:
-    """Pods out of the very directories of the image that Podling runs."""
+    """Pods out of the very directories of the image that Podling runs, on the same file systems."""
     store = ImageStore(cluster.data_dir / "images", cluster.run_dir / "images", cluster.registries_conf)
     image = await store.image_status(pods.IMAGE)
     assert image is not None
-    os.mkdir(directory)
-    return RawPods(directory, await store.layers(image.id), pods.COMMAND, oci_runtime, store.config(image.id))
+    run_directory = cluster.run_dir / "bench"
+    for path in (directory, run_directory):
+        os.mkdir(path)
+    return RawPods(
+        directory,
+        await store.layers(image.id),
+        pods.COMMAND,
+        oci_runtime,
+        store.config(image.id),
+        run_directory=run_directory,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

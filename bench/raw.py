@@ -91,9 +91,18 @@ class RawPods:
     """Starts and removes Pods, for those who want to take turns with them."""
 
     def __init__(
-        self, directory: Path, layers: Sequence[Path], command: Sequence[str], runtime: str, image: ImageConfig
+        self,
+        directory: Path,
+        layers: Sequence[Path],
+        command: Sequence[str],
+        runtime: str,
+        image: ImageConfig,
+        *,
+        run_directory: Path | None = None,
     ) -> None:
-        self._directory = directory
+        """`run_directory` is for what need not outlive the machine: on a tmpfs if Podling's is on one."""
+        self._data = directory
+        self._directory = run_directory or directory
         self._layers = ":".join(map(str, layers))
         self._command = list(command)
         self._image = image
@@ -102,27 +111,28 @@ class RawPods:
         self._cgroup = f"/{directory.name}"
         self._cgroups = Cgroups()
         self._pods: set[str] = set()
-        (directory / "exits").mkdir()
+        (self._directory / "exits").mkdir()
         # On a read-only mount the OCI runtime need not copy itself into memory at each start.
-        program = directory / "runtime"
+        program = self._directory / "runtime"
         program.touch()
         syscalls.bind(self._runtime, program)
         syscalls.mount("none", program, "", syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
         self._runtime = str(program)
 
     def start(self, name: str) -> None:
-        pod = self._directory / name
-        pod.mkdir()
+        pod, data = self._directory / name, self._data_of(name)
+        for path in (pod, data):
+            path.mkdir()
         self._pods.add(name)
         failures: list[BaseException] = []
         namespaces = threading.Thread(target=self._namespaces, args=(pod, name, failures))
         namespaces.start()
         shm, root = pod / "shm", pod / "rootfs"
-        for path in (shm, root, pod / "upper", pod / "work"):
+        for path in (shm, root, data / "upper", data / "work"):
             path.mkdir()
         flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
         syscalls.mount("shm", shm, "tmpfs", flags, "mode=1777,size=67108864")
-        options = f"lowerdir={self._layers},upperdir={pod}/upper,workdir={pod}/work,volatile"
+        options = f"lowerdir={self._layers},upperdir={data}/upper,workdir={data}/work,volatile"
         syscalls.mount("overlay", root, "overlay", 0, options)
         (pod / "config.json").write_bytes(self._spec(pod, name))
         namespaces.join()
@@ -130,6 +140,9 @@ class RawPods:
             raise failures[0]
         self._create(pod, name)
         self._run([self._runtime, "--root", f"{self._directory}/oci", "start", name])
+
+    def _data_of(self, name: str) -> Path:
+        return self._data / f"{name}.data"
 
     def _namespaces(self, pod: Path, name: str, failures: list[BaseException]) -> None:
         try:
@@ -166,7 +179,16 @@ class RawPods:
 
     def _create(self, pod: Path, name: str) -> None:
         argv = [self._conmon, "--api-version", "1", "-c", name, "-u", name, "-n", name, "-r", self._runtime]
-        argv += ["-b", str(pod), "-p", f"{pod}/pidfile", "-P", f"{pod}/conmon.pid", "-l", f"k8s-file:{pod}/log"]
+        argv += [
+            "-b",
+            str(pod),
+            "-p",
+            f"{pod}/pidfile",
+            "-P",
+            f"{pod}/conmon.pid",
+            "-l",
+            f"k8s-file:{self._data_of(name)}/log",
+        ]
         argv += ["--exit-dir", f"{self._directory}/exits", "--persist-dir", str(pod), "--full-attach", "--no-sync-log"]
         argv += ["--runtime-arg", "--root", "--runtime-arg", f"{self._directory}/oci"]
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -207,7 +229,8 @@ class RawPods:
         # conmon still writes its exit file.
         with contextlib.suppress(ProcessLookupError, FileNotFoundError, ValueError):
             _wait(int((pod / "conmon.pid").read_text()))
-        shutil.rmtree(pod, ignore_errors=True)
+        for path in (pod, self._data_of(name)):
+            shutil.rmtree(path, ignore_errors=True)
         self._pods.discard(name)
 
     def close(self) -> None:

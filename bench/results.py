@@ -18,13 +18,13 @@ class Plan(msgspec.Struct, frozen=True):
 
     starts: int = 3
     rounds: int = 25
-    bursts: int = 3
+    bursts: int = 5
     burst: int = 30
     idle_pods: int = 20
     idle_seconds: float = 30.0
 
 
-QUICK = Plan(starts=1, rounds=5, bursts=1, idle_seconds=5.0)
+QUICK = Plan(starts=1, rounds=7, bursts=3, idle_seconds=5.0)
 
 
 class Measured(msgspec.Struct):
