@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -102,6 +105,30 @@ def test_a_star_in_one_part_never_reaches_into_the_next(host: str, data: st.Data
     assert matches(pattern, f"{host}/app")
     assert not matches(pattern, f"more.{host}/app")
     assert not matches(pattern, f"{name}.more{colon}{port}/app")
+
+
+GLOBS = st.lists(st.sampled_from(["*", "?", "a", "b", "-", "[ab]", "[^a]", "[a-c]", "\\*"]), max_size=8).map("".join)
+TEXTS = st.text("abcd-*", max_size=8)
+
+
+@given(GLOBS, TEXTS)
+def test_globs_are_those_of_regular_expressions(glob: str, text: str) -> None:
+    expression = glob.replace("\\*", "\0").replace("*", ".*").replace("?", ".").replace("\0", "[*]")
+    assert matches(glob, text) is bool(re.fullmatch(expression, text))
+
+
+@pytest.mark.parametrize(("glob", "text"), [("*a" * 500 + "b", "a" * 2000), ("*" * 10000, "a" * 100 + "/")])
+def test_hostile_globs_take_no_time(glob: str, text: str) -> None:
+    started = time.process_time()
+    matches(glob, text)
+    assert time.process_time() - started < 2
+
+
+@given(st.binary(max_size=50))
+def test_any_bytes_are_either_read_or_refused(content: bytes) -> None:
+    for read in (config_json, dockercfg):
+        with contextlib.suppress(CredentialsError):
+            read(content)
 
 
 @given(st.text(max_size=20), st.text(max_size=20))

@@ -201,39 +201,68 @@ def _split_port(host: str) -> tuple[str, str]:
 
 
 def _glob(pattern: str, text: str) -> bool:
-    compiled = _compiled(pattern)
-    return pattern == text or (compiled is not None and compiled.fullmatch(text) is not None)
+    """Go's path/filepath.Match: `*`, `?`, `[a-z]`, `[^a-z]`, and a backslash before what stands for itself."""
+    if pattern == text or not any(special in pattern for special in "*?[\\"):
+        return pattern == text
+    tokens = _tokens(pattern)
+    if tokens is None:
+        return False
+    # Not a regular expression: a hostile one, out of some user's Secret, would take for ever.
+    at, token, star, resume = 0, 0, -1, 0
+    while at < len(text):
+        if token < len(tokens) and tokens[token] is None:
+            star, resume = token, at
+            token += 1
+        elif token < len(tokens) and _fits(tokens[token], text[at]):
+            token += 1
+            at += 1
+        elif star >= 0:
+            resume += 1
+            token, at = star + 1, resume
+        else:
+            return False
+    return all(rest is None for rest in tokens[token:])
+
+
+class _One(Struct, frozen=True):
+    """Stands for one character of these ranges, or of none of them."""
+
+    ranges: tuple[tuple[str, str], ...]
+    negated: bool = False
+
+
+_ANY = _One((), negated=True)
+_CLASS = re.compile(r"\[(\^?)((?:\\.|[^\\\]])+)\]", re.DOTALL)
+_RANGE = re.compile(r"(\\.|[^\\])(?:-(\\.|[^\\]))?", re.DOTALL)
+
+
+def _fits(token: _One | None, char: str) -> bool:
+    assert token is not None
+    return any(low <= char <= high for low, high in token.ranges) is not token.negated
 
 
 @lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str] | None:
-    """A glob of Go's path/filepath.Match: `*`, `?`, `[a-z]`, `[^a-z]`, and a backslash before what stands for itself."""
-    out, at = [], 0
+def _tokens(pattern: str) -> tuple[_One | None, ...] | None:
+    """What stands for one character each; None stands for any number of them. None at all: the pattern is none."""
+    found: list[_One | None] = []
+    at = 0
     while at < len(pattern):
-        if pattern[at] == "[":
+        char = pattern[at]
+        if char == "[":
             members = _CLASS.match(pattern, at)
             if members is None:
                 return None
-            ranges = "".join(_range(low, high) for low, high in _RANGE.findall(members[2]))
-            out.append(f"[{members[1]}{ranges}]")
+            ranges = tuple((low[-1], (high or low)[-1]) for low, high in _RANGE.findall(members[2]))
+            found.append(_One(ranges, negated=bool(members[1])))
             at = members.end()
             continue
-        if pattern[at] == "\\" and at + 1 < len(pattern):
+        if char == "\\" and at + 1 < len(pattern):
             at += 1
-            out.append(re.escape(pattern[at]))
+            char = pattern[at]
+            found.append(_One(((char, char),)))
+        elif char == "*":
+            found.append(None)
         else:
-            out.append({"*": "[^/]*", "?": "[^/]"}.get(pattern[at]) or re.escape(pattern[at]))
+            found.append(_ANY if char == "?" else _One(((char, char),)))
         at += 1
-    try:
-        return re.compile("".join(out))
-    except re.error:
-        return None
-
-
-_CLASS = re.compile(r"\[(\^?)((?:\\.|[^\\\]])+)\]")
-_RANGE = re.compile(r"(\\.|[^\\])(?:-(\\.|[^\\]))?")
-
-
-def _range(low: str, high: str) -> str:
-    low, high = low[-1:], high[-1:]
-    return re.escape(low) + (f"-{re.escape(high)}" if high else "")
+    return tuple(found)

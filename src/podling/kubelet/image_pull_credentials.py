@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 from msgspec import Struct, field
 
-from podling.api.core.v1 import Pod
+from podling.api.core.v1 import Pod, Secret
 from podling.kubelet.env import ObjectSource
 from podling.kubelet.image_auth_file import NodeAuthFile
 from podling.kubelet.image_credential_provider import CredentialProvider
 from podling.kubelet.image_credentials import Credential, CredentialsError, Keyring, SecretSource, secret_auths
+
+_LARGE = 64 << 10
+"""Bytes of secrets that take too long to read for the event loop."""
 
 
 class Found(Struct):
@@ -40,22 +43,33 @@ class PullCredentials:
     async def lookup(self, pod: Pod, repository: str) -> Found:
         """Raises ApiError and ConnectionFailed when the Pod's secrets cannot be asked for."""
         found = Found()
-        secrets = Keyring()
+        secrets: list[Secret] = []
         for name in dict.fromkeys(reference.name for reference in pod.spec.image_pull_secrets if reference.name):
             secret = await self._objects.secret(pod.metadata.namespace, name)
             if secret is None:
                 found.missing.append(name)
-                continue
-            meta = secret.metadata
-            try:
-                secrets.add(secret_auths(secret), SecretSource(meta.uid, meta.namespace, meta.name))
-            except CredentialsError as error:
-                found.unreadable.append(f"{name}: {error}")
-        node, plugins = Keyring(), Keyring()
-        node.add(self._auth_file.auths())
+            else:
+                secrets.append(secret)
+        size = sum(len(content) for secret in secrets for content in secret.data.values())
+        if size < _LARGE:
+            lasting = self._lasting(secrets, repository, found)
+        else:
+            lasting = await asyncio.to_thread(self._lasting, secrets, repository, found)
+        plugins = Keyring()
         for auths in await asyncio.gather(*(provider.auths(repository) for provider in self._providers)):
             plugins.add(auths)
-        lasting = [*secrets.lookup(repository), *node.lookup(repository)]
         found.fingerprint = tuple(credential.hash for credential in lasting)
         found.credentials = [*lasting, *plugins.lookup(repository)]
         return found
+
+    def _lasting(self, secrets: Sequence[Secret], repository: str, found: Found) -> list[Credential]:
+        """Those of the Pod's secrets, then those of the node's file."""
+        own, node = Keyring(), Keyring()
+        for secret in secrets:
+            meta = secret.metadata
+            try:
+                own.add(secret_auths(secret), SecretSource(meta.uid, meta.namespace, meta.name))
+            except CredentialsError as error:
+                found.unreadable.append(f"{meta.name}: {error}")
+        node.add(self._auth_file.auths())
+        return [*own.lookup(repository), *node.lookup(repository)]
