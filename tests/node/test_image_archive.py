@@ -111,6 +111,23 @@ def test_layout_with_a_full_name_needs_no_other(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_directory_of_skopeo_is_loaded_under_the_name_given(tmp_path: Path, nginx: Path) -> None:
+    subprocess.run(["skopeo", "copy", f"oci:{nginx}:latest", f"dir:{tmp_path / 'nginx'}"], check=True)
+
+    async def run() -> None:
+        async with store(tmp_path) as images_store:
+            with pytest.raises(image_archive.ArchiveError, match="does not say its image's name"):
+                await images_store.load(tmp_path / "nginx")
+            (image_id,) = await images_store.load(tmp_path / "nginx", "nginx:1")
+            image = await images_store.image_status("nginx:1")
+            assert image is not None
+            assert image.id == image_id
+            with pytest.raises(image_archive.ArchiveError, match=r"is no OCI image layout: it has no index\.json"):
+                await images_store.load(tmp_path)
+
+    asyncio.run(run())
+
+
 def test_archive_without_a_name_asks_for_one(tmp_path: Path, nginx: Path) -> None:
     async def run() -> None:
         async with store(tmp_path) as images_store:

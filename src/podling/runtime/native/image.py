@@ -276,7 +276,7 @@ class ImageStore:
         await asyncio.to_thread(self._pins.add, name if is_name else found.id)
 
     async def load(self, path: Path, name: str = "", *, progress: int | None = None) -> list[str]:
-        """Stores the images of a docker-archive, oci-archive or OCI layout directory; returns their IDs.
+        """Stores the images of a docker-archive, oci-archive, OCI layout or `dir:` directory; returns their IDs.
 
         `name` replaces the name that the archive gives, if it holds one image. Raises CRIError, OSError.
         """

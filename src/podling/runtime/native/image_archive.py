@@ -1,4 +1,7 @@
-"""Which images an archive holds: docker-archive (`docker save`), oci-archive, and OCI layout directories."""
+"""Which images an archive holds: docker-archive (`docker save`), oci-archive, and directories.
+
+Directories are OCI layouts, or what `skopeo copy ... dir:...` writes.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +55,11 @@ class ArchivedImage(Struct, frozen=True):
 def contents(path: Path) -> list[ArchivedImage]:
     """Raises ArchiveError; OSError when the file cannot be read. Blocks."""
     if path.is_dir():
-        if not (path / "index.json").is_file():
-            raise ArchiveError(f"{path} is no OCI image layout: it has no index.json")
-        return _oci("oci", path, (path / "index.json").read_bytes())
+        if (path / "index.json").is_file():
+            return _oci("oci", path, (path / "index.json").read_bytes())
+        if (path / "version").is_file() and (path / "manifest.json").is_file():
+            return [ArchivedImage(f"dir:{path}", [])]
+        raise ArchiveError(f"{path} is no OCI image layout: it has no index.json")
     try:
         with tarfile.open(path) as tar:
             # What `docker save` writes today is both; then manifest.json has the full names.
