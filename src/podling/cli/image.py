@@ -35,7 +35,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
 
     load = _action(actions, "load", "store the images of an archive")
-    load.add_argument("archive", type=Path, help="docker-archive, oci-archive, OCI layout directory, or skopeo's dir: directory")
+    load.add_argument(
+        "archive", type=Path, help="docker-archive, oci-archive, OCI layout directory, or skopeo's dir: directory"
+    )
     load.add_argument("--name", default="", help="the image's name, if the archive does not say it")
 
     save = _action(actions, "save", "write an image to a file")
