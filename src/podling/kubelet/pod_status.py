@@ -76,11 +76,12 @@ def generate(pod: Pod, seen: Observed, now: float) -> PodStatus:
     phase = seen.phase or _phase(pod, init, main, seen.ended)
     if pod.status.phase in (SUCCEEDED, FAILED):
         phase = pod.status.phase
-    sandbox = seen.records.ready_sandbox
+    # A Pod that has ended keeps the address that it had, even if it ended before anyone could see it run.
+    sandbox = seen.records.sandbox
     ips = list(seen.pod_ips) or (list(sandbox.ips) if sandbox is not None else [ip.ip for ip in pod.status.pod_ips])
     if pod.spec.host_network and seen.host_ip and (sandbox is not None or pod.status.pod_ip):
         ips = [seen.host_ip]
-    conditions = _conditions(pod, phase, init, main, sandbox is not None, now)
+    conditions = _conditions(pod, phase, init, main, seen.records.ready_sandbox is not None, now)
     if phase == FAILED and not pod.status.container_statuses and not seen.records.containers:
         # The node never took the Pod in. Containers said to be in creation would hide the reason from `kubectl get`.
         init, main = [], []
