@@ -69,6 +69,10 @@ def test_ports_may_change_and_what_pods_depend_on_may_not(tmp_path: Path) -> Non
             ("--preloaded-images-verification-allowlist", "reg.io/*"),
             "needs --image-pull-credentials-verification-policy",
         ),
+        (
+            ("--image-gc-high-threshold", "50", "--image-gc-low-threshold", "60"),
+            "--image-gc-low-threshold 60 is higher than --image-gc-high-threshold 50",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(flags: tuple[str, ...], words: str) -> None:

@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def main(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    from podling.kubelet.image_gc import ImageGCPolicy
     from podling.kubelet.image_pull_manager import VerificationPolicy
     from podling.kubelet.kubelet import Kubelet, KubeletConfig
 
@@ -43,6 +44,12 @@ async def main(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) ->
             settings.image_pull_credentials_verification_policy
         ),
         preloaded_images_verification_allowlist=tuple(allowlist.split(",")) if allowlist else (),
+        image_gc=ImageGCPolicy(
+            high_threshold_percent=settings.image_gc_high_threshold,
+            low_threshold_percent=settings.image_gc_low_threshold,
+            minimum_age=settings.image_minimum_gc_age,
+            maximum_age=settings.image_maximum_gc_age,
+        ),
     )
     await Kubelet(config).run(stop, ready)
 

@@ -40,6 +40,11 @@ class Settings:
     image_credential_provider_bin_dir: str = ""
     image_pull_credentials_verification_policy: str = "NeverVerifyPreloadedImages"
     preloaded_images_verification_allowlist: str = ""
+    image_gc_high_threshold: int = 85
+    image_gc_low_threshold: int = 80
+    image_minimum_gc_age: int = 120
+    image_maximum_gc_age: int = 0
+    """Ages in seconds; no maximum: 0."""
 
     @property
     def api_socket(self) -> Path:
@@ -134,6 +139,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="for the policy NeverVerifyAllowlistedImages: repositories, separated by commas; registry/path/* for all below",
     )
+    high, low = default.image_gc_high_threshold, default.image_gc_low_threshold
+    add("--image-gc-high-threshold", type=_percent, metavar="PERCENT", help=f"disk in use: images are deleted ({high})")
+    add("--image-gc-low-threshold", type=_percent, metavar="PERCENT", help=f"until no more is in use than this ({low})")
+    age = default.image_minimum_gc_age
+    add("--image-minimum-gc-age", type=_seconds, metavar="SECONDS", help=f"younger images are not deleted ({age})")
+    add("--image-maximum-gc-age", type=_seconds, metavar="SECONDS", help="unused for longer: deleted anyway (never)")
 
 
 def load(data_dir: Path) -> Settings | None:
@@ -205,6 +216,9 @@ def _check(settings: Settings) -> None:
 
 
 def _check_images(settings: Settings) -> None:
+    high, low = settings.image_gc_high_threshold, settings.image_gc_low_threshold
+    if low > high:
+        raise CommandError(f"--image-gc-low-threshold {low} is higher than --image-gc-high-threshold {high}")
     for name in ("auth_file", "image_credential_provider_config", "image_credential_provider_bin_dir"):
         path = getattr(settings, name)
         if path and not os.access(path, os.R_OK):
@@ -231,6 +245,18 @@ def defaults(data_dir: Path) -> Settings:
 def _host_name() -> str:
     """As the kubelet's default: lower case, blanks around it cut."""
     return platform.node().strip().lower() or "localhost"
+
+
+def _percent(text: str) -> int:
+    if not text.isdecimal() or int(text) > 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage (0 to 100)")
+    return int(text)
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return int(text)
 
 
 def _directory(text: str) -> Path:
