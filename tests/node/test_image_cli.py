@@ -150,7 +150,8 @@ def test_failure_of_one_image_is_one_line_and_exit_code_1_while_others_are_pulle
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if line.startswith("podling image: ")] == [
         'podling image: failed to pull and unpack image "docker.io/library/nope:latest": failed to resolve reference '
-        '"docker.io/library/nope:latest": docker.io/library/nope:latest: not found'
+        '"docker.io/library/nope:latest": docker.io/library/nope:latest: not found: there is no repository '
+        '"docker.io/library/nope"'
     ]
     assert podling("list", "-q").stdout == done.stdout != ""
 
