@@ -253,7 +253,7 @@ def test_patch_in_three_ways(cluster: Cluster, namespace: str) -> None:
     assert patch("json", steps) == "pod/p patched\n"
     assert cluster.get("pod", "p")["metadata"]["labels"] == {"z": "3", "w": "4"}
     said = error(cluster, "patch", "pod", "p", "--type=json", "-p", json.dumps(steps))
-    assert said.startswith("The request is invalid: ")
+    assert "The request is invalid: the server rejected our request due to an error in our request" in said
     assert cluster.kubectl("set", "image", "pod/p", "a=busybox:1.28") == "pod/p image updated\n"
 
 
@@ -333,7 +333,10 @@ def test_get_pods_by_field(cluster: Cluster, namespace: str) -> None:
     assert names(f"spec.nodeName={cluster.node}") == "ends runs"
     assert names("spec.nodeName=other") == ""
     assert names("spec.restartPolicy=Never") == "ends"
-    assert columns(cluster.kubectl("get", "pod", "ends"))[1][:4] == ["ends", "0/1", "Completed", "0"]
+    ended = columns(cluster.kubectl("get", "pod", "ends", "-o", "wide"))[1]
+    assert ended[:4] == ["ends", "0/1", "Completed", "0"]
+    # It keeps the address that it had, however short its life.
+    assert ended[5].startswith(cluster.pod_cidr.rpartition(".")[0])
 
 
 def test_get_of_what_is_not_there(cluster: Cluster, namespace: str) -> None:
@@ -383,7 +386,7 @@ def test_describe(cluster: Cluster, namespace: str) -> None:
         )
     )
     cluster.wait("pod/p", "condition=Ready")
-    cluster.kubectl("wait", "event", "--for=create", "--field-selector=reason=Started", "--timeout=20s")
+    cluster.events("p", "Started")
     shown = cluster.kubectl("describe", "pod", "p")
     status = cluster.get("pod", "p")["status"]
     node_ip = status["hostIP"]
@@ -429,7 +432,7 @@ def test_describe(cluster: Cluster, namespace: str) -> None:
 def test_events(cluster: Cluster, namespace: str) -> None:
     cluster.apply(pod("p", container(image="busybox:1.28", imagePullPolicy="Always")))
     cluster.wait("pod/p", "condition=Ready")
-    cluster.kubectl("wait", "event", "--for=create", "--field-selector=reason=Started", "--timeout=20s")
+    cluster.events("p", "Started")
     table = columns(cluster.kubectl("get", "events", "--sort-by=.metadata.creationTimestamp"))
     assert table[0] == ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
     assert [row[1:4] for row in table[1:]] == [
@@ -459,9 +462,8 @@ def test_wait(cluster: Cluster, namespace: str) -> None:
     assert cluster.wait("pod/p", "jsonpath={.status.podIP}") == "pod/p condition met\n"
     said = error(cluster, "wait", "pod/p", "--for=condition=Ready=false", "--timeout=0s")
     assert said == "error: condition not met for pods/p"
-    with cluster.kubectl_lines("wait", "pod/p", "--for=delete", "--timeout=30s") as lines:
-        cluster.kubectl("delete", "pod", "p", "--wait=false")
-        assert next(lines) == "pod/p condition met"
+    cluster.kubectl("delete", "pod", "p")
+    assert cluster.wait("pod/p", "delete") == ""
     assert 'pods "x" not found' in error(cluster, "wait", "pod/x", "--for=condition=Ready", "--timeout=1s")
 
 
@@ -499,7 +501,9 @@ def test_delete_waits_for_the_end_unless_told_otherwise(cluster: Cluster, namesp
     assert re.search(r"^Status: +Terminating \(lasts .*\)$", shown, re.MULTILINE)
     assert re.search(r"^Termination Grace Period: +3600s$", shown, re.MULTILINE)
     # A shorter grace period overtakes the longer one.
-    assert cluster.kubectl("delete", "pod", "p", "--grace-period=1") == 'pod "p" deleted\n'
+    with cluster.kubectl_lines("wait", "pod/p", "--for=delete", "--timeout=30s") as lines:
+        assert cluster.kubectl("delete", "pod", "p", "--grace-period=2") == 'pod "p" deleted\n'
+        assert list(lines) == ["pod/p condition met"]
     assert 'pods "p" not found' in error(cluster, "get", "pod", "p")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from tests.support.cluster import Cluster, eventually
@@ -106,7 +107,7 @@ def test_previous_shows_the_container_before(cluster: Cluster, namespace: str) -
     ],
 )
 def test_a_container_that_waits_has_no_log(
-    cluster: Cluster, namespace: str, fields: dict[str, object], state: str, why: str
+    cluster: Cluster, namespace: str, fields: dict[str, Any], state: str, why: str
 ) -> None:
     cluster.apply(pod("p", container(**fields)))
     expected = f"={state}" if state else ""

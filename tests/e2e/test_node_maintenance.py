@@ -25,15 +25,7 @@ def wait_unschedulable(cluster: Cluster, name: str) -> str:
     (condition,) = [c for c in cluster.get("pod", name)["status"]["conditions"] if c["type"] == "PodScheduled"]
     assert condition["reason"] == "Unschedulable"
     # The event says the same.
-    cluster.kubectl(
-        "wait",
-        "event",
-        "--for=create",
-        f"--field-selector=reason=FailedScheduling,involvedObject.name={name}",
-        "--timeout=20s",
-    )
-    event = cluster.get("events", "--field-selector", f"reason=FailedScheduling,involvedObject.name={name}")["items"][0]
-    assert (event["type"], event["message"]) == ("Warning", condition["message"])
+    assert ("Warning", "FailedScheduling", condition["message"]) in cluster.events(name, "FailedScheduling")
     return str(condition["message"])
 
 

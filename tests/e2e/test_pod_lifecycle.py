@@ -20,18 +20,16 @@ def terminated(cluster: Cluster, name: str, index: int = 0) -> dict[str, Any]:
     return found
 
 
-def events(cluster: Cluster, name: str, reason: str) -> list[str]:
-    """Messages of the Pod's events of that reason, after the first was written."""
-    selector = f"involvedObject.name={name},reason={reason}"
-    cluster.kubectl("wait", "event", "--for=create", f"--field-selector={selector}", "--timeout=20s")
-    return [event["message"] for event in cluster.get("events", "--field-selector", selector)["items"]]
+def messages(cluster: Cluster, name: str, reason: str) -> list[str]:
+    """Of the Pod's events of that reason."""
+    return [message for _, found, message in cluster.events(name, reason) if found == reason]
 
 
 # -- start
 
 
 def test_init_containers_run_one_after_another(cluster: Cluster, namespace: str) -> None:
-    shared = {"volumeMounts": [mount("work", "/work")]}
+    shared: dict[str, Any] = {"volumeMounts": [mount("work", "/work")]}
     steps = [container(f"step{i}", f"echo {i} >> /work/order", **shared) for i in (1, 2)]
     main = container(script=f"cat /work/order; {RUN}", **shared)
     with cluster.kubectl_lines("get", "pod", "-w", "--no-headers") as lines:
@@ -68,7 +66,7 @@ def test_a_failing_init_container_stops_the_start(cluster: Cluster, namespace: s
 
 
 def test_sidecars_start_before_and_end_after_the_rest(cluster: Cluster, namespace: str) -> None:
-    shared = {"volumeMounts": [mount("work", "/work")]}
+    shared: dict[str, Any] = {"volumeMounts": [mount("work", "/work")]}
     side = container(
         "side",
         "echo side up >> /work/log; trap 'echo side down >> /work/log; cat /work/log; exit 0' TERM; sleep 3600 & wait",
@@ -80,7 +78,7 @@ def test_sidecars_start_before_and_end_after_the_rest(cluster: Cluster, namespac
         script="echo main up >> /work/log; trap 'echo main down >> /work/log; exit 0' TERM; sleep 3600 & wait", **shared
     )
     volumes = [{"name": "work", "emptyDir": {}}]
-    spec = {"initContainers": [side, setup], "volumes": volumes, "terminationGracePeriodSeconds": 20}
+    spec: dict[str, Any] = {"initContainers": [side, setup], "volumes": volumes, "terminationGracePeriodSeconds": 20}
     cluster.apply(pod("p", main, **spec))
     cluster.wait("pod/p", "condition=Ready")
     assert re.search(r"^p +2/2 +Running ", cluster.kubectl("get", "pods"), re.MULTILINE)
@@ -118,7 +116,7 @@ def test_termination_is_graceful_and_then_forced(cluster: Cluster, namespace: st
     statuses = {s["name"]: s["state"]["terminated"] for s in found["status"]["containerStatuses"]}
     assert (statuses["polite"]["exitCode"], statuses["polite"]["reason"]) == (3, "Error")
     assert (statuses["deaf"]["exitCode"], statuses["deaf"]["reason"]) == (137, "Error")
-    assert sorted(events(cluster, "p", "Killing")) == ["Stopping container deaf", "Stopping container polite"]
+    assert sorted(messages(cluster, "p", "Killing")) == ["Stopping container deaf", "Stopping container polite"]
     # Everything is gone from the node while the finalizer still holds the object.
     eventually(lambda: not cluster.leftovers(uid))
     patch = '{"metadata": {"finalizers": null}}'
@@ -153,7 +151,7 @@ def test_the_deadline_of_a_pod(cluster: Cluster, namespace: str) -> None:
     status = cluster.get("pod", "p")["status"]
     assert status["reason"] == "DeadlineExceeded"
     assert status["message"] == "Pod was active on the node longer than the specified deadline"
-    assert events(cluster, "p", "DeadlineExceeded") == [status["message"]]
+    assert messages(cluster, "p", "DeadlineExceeded") == [status["message"]]
 
 
 def test_termination_messages(cluster: Cluster, namespace: str) -> None:
@@ -189,9 +187,8 @@ def test_a_pod_that_fills_its_scratch_volume_is_evicted(cluster: Cluster, namesp
     status = cluster.get("pod", "p")["status"]
     message = 'Usage of EmptyDir volume "s" exceeds the limit "1Mi". '
     assert (status["reason"], status["message"]) == ("Evicted", message)
-    assert events(cluster, "p", "Evicted") == [message]
-    (kind,) = {e["type"] for e in cluster.get("events", "--field-selector", "reason=Evicted")["items"]}
-    assert kind == "Warning"
+    assert messages(cluster, "p", "Evicted") == [message]
+    assert ("Warning", "Evicted", message) in cluster.events("p")
 
 
 # -- the agent
@@ -203,21 +200,21 @@ def processes(cluster: Cluster, name: str) -> int:
 
 @pytest.mark.parametrize("how", ["down", "kill"])
 def test_an_agent_that_comes_back_goes_on_with_what_runs(cluster: Cluster, namespace: str, how: str) -> None:
-    gone = cluster.run_dir / f"go-{namespace}"
-    on_node = {"volumeMounts": [mount("run", "/run-dir")]}
-    wait_for_it = f"until [ -e /run-dir/{gone.name} ]; do sleep 0.02; done; "
+    go = cluster.run_dir / f"go-{namespace}"
+    run_dir = [{"name": "run", "hostPath": {"path": str(cluster.run_dir)}}]
+
+    def ends(name: str, code: int, policy: str) -> dict[str, Any]:
+        """A Pod that ends when it is told to, without the agent."""
+        script = f"until [ -e /run-dir/{go.name} ]; do sleep 0.02; done; echo {name}; exit {code}"
+        main = container(script=script, volumeMounts=[mount("run", "/run-dir")])
+        return pod(name, main, restartPolicy=policy, volumes=run_dir)
+
     cluster.apply(
         items(
             pod("runs", container("a"), container("b")),
-            *(
-                pod(name, container(script=wait_for_it + f"echo {name}; exit {code}", **on_node), **spec)
-                for name, code, spec in (
-                    ("done", 0, {"restartPolicy": "Never"}),
-                    ("failed", 9, {"restartPolicy": "Never"}),
-                    ("again", 9, {"restartPolicy": "Always"}),
-                )
-                for spec in ({**spec, "volumes": [{"name": "run", "hostPath": {"path": str(cluster.run_dir)}}]},)
-            ),
+            ends("done", 0, "Never"),
+            ends("failed", 9, "Never"),
+            ends("again", 9, "Always"),
         )
     )
     cluster.wait("pods", "condition=Ready", "--all")
@@ -229,9 +226,9 @@ def test_an_agent_that_comes_back_goes_on_with_what_runs(cluster: Cluster, names
         for name in ("agent", "server"):
             os.kill(processes(cluster, name), signal.SIGKILL)
     try:
-        gone.touch()
-        conmon = ids["done"].rpartition("/")[2]
-        eventually(lambda: not any(conmon in line for line in cluster.leftovers(f"-c {conmon}")))
+        go.touch()
+        container_id = ids["done"].rpartition("/")[2]
+        eventually(lambda: not cluster.leftovers(f"-c {container_id}"))
     finally:
         cluster.up()
     cluster.kubectl("config", "set-context", "--current", f"--namespace={namespace}")
@@ -249,7 +246,7 @@ def test_an_agent_that_comes_back_goes_on_with_what_runs(cluster: Cluster, names
 
 
 def test_nothing_of_a_deleted_pod_is_left_on_the_node(cluster: Cluster, namespace: str) -> None:
-    volumes = [
+    volumes: list[dict[str, Any]] = [
         {"name": "disk", "emptyDir": {}},
         {"name": "memory", "emptyDir": {"medium": "Memory"}},
         {"name": "config", "configMap": {"name": "kube-root-ca.crt"}},

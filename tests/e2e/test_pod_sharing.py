@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from tests.support.cluster import Cluster
@@ -29,7 +30,7 @@ def finished(cluster: Cluster, name: str) -> str:
     return cluster.logs(name, "-c", "main")
 
 
-def once(script: str, **fields: object) -> dict[str, object]:
+def once(script: str, **fields: Any) -> dict[str, Any]:
     """The main container of a Pod that does one thing."""
     return container(script=script, **fields)
 
@@ -90,7 +91,12 @@ def test_a_pod_may_have_the_namespaces_of_its_node(cluster: Cluster, namespace: 
     try:
         process = os.getpid()
         look = f"ls -d /proc/{process} 2>/dev/null; {SHM_IDS}; cat /proc/net/dev; hostname"
-        asked = {"none": {}, "pid": {"hostPID": True}, "ipc": {"hostIPC": True}, "net": {"hostNetwork": True}}
+        asked: dict[str, Any] = {
+            "none": {},
+            "pid": {"hostPID": True},
+            "ipc": {"hostIPC": True},
+            "net": {"hostNetwork": True},
+        }
         cluster.apply(items(*(pod(name, once(look), restartPolicy="Never", **more) for name, more in asked.items())))
         logs = {name: finished(cluster, name) for name in ("none", "pid", "ipc", "net")}
     finally:
@@ -118,7 +124,13 @@ def test_names_and_resolver(cluster: Cluster, namespace: str) -> None:
         "options": [{"name": "ndots", "value": "3"}],
     }
     aliases = [{"ip": "10.1.2.3", "hostnames": ["db", "db.example"]}]
-    fields = {"hostAliases": aliases, "hostname": "web", "subdomain": "sites", "dnsPolicy": "None", "dnsConfig": dns}
+    fields: dict[str, Any] = {
+        "hostAliases": aliases,
+        "hostname": "web",
+        "subdomain": "sites",
+        "dnsPolicy": "None",
+        "dnsConfig": dns,
+    }
     cluster.apply(pod("p", own, restartPolicy="Never", **fields))
     hosts, resolver, names = finished(cluster, "p").split("--\n")
     ip = cluster.get("pod", "p")["status"]["podIP"]

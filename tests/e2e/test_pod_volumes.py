@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from tests.support.cluster import Cluster
 from tests.support.pods import RUN, container, items, mount, object_, pod
@@ -22,7 +23,7 @@ def test_config_maps_and_secrets_as_files(cluster: Cluster, namespace: str) -> N
             object_("Secret", "s", stringData={"user": "alice\n", "password": "wonderland\n"}),
         )
     )
-    volumes = [
+    volumes: list[dict[str, Any]] = [
         {"name": "all", "configMap": {"name": "c"}},
         {"name": "some", "configMap": {"name": "c", "items": [{"key": "b", "path": "deep/down/file", "mode": 0o400}]}},
         {"name": "secret", "secret": {"secretName": "s", "defaultMode": 0o440}},
@@ -71,7 +72,7 @@ def test_downward_api_and_projected_volumes(cluster: Cluster, namespace: str) ->
 
 def test_changes_reach_running_containers_but_not_sub_paths(cluster: Cluster, namespace: str) -> None:
     cluster.apply(items(object_("ConfigMap", "c", data={"k": "old"}), object_("Secret", "s", stringData={"k": "old"})))
-    volumes = [
+    volumes: list[dict[str, Any]] = [
         {"name": "c", "configMap": {"name": "c"}},
         {"name": "s", "secret": {"secretName": "s"}},
         {"name": "d", "downwardAPI": {"items": [{"path": "k", "fieldRef": {"fieldPath": "metadata.labels['k']"}}]}},
@@ -91,7 +92,7 @@ def test_changes_reach_running_containers_but_not_sub_paths(cluster: Cluster, na
 
 
 def test_empty_dirs(cluster: Cluster, namespace: str) -> None:
-    volumes = [
+    volumes: list[dict[str, Any]] = [
         {"name": "disk", "emptyDir": {}},
         {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
     ]
@@ -135,7 +136,7 @@ def test_host_paths(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
         "made": ("made", "FileOrCreate"),
         "any": ("", ""),
     }
-    volumes = [
+    volumes: list[dict[str, Any]] = [
         {"name": name, "hostPath": {"path": str(tmp_path / path), "type": kind}} for name, (path, kind) in kinds.items()
     ]
     device = {"name": "device", "hostPath": {"path": "/dev/null", "type": "CharDevice"}}

