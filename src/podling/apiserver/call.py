@@ -10,7 +10,7 @@ from multidict import MultiMapping
 
 from podling.api import status
 from podling.api.scheme import Resource
-from podling.apiserver import negotiation
+from podling.apiserver import negotiation, offload
 from podling.apiserver.negotiation import Accepted
 from podling.apiserver.registry import Caller, Registry
 from podling.apiserver.routing import RequestInfo
@@ -26,7 +26,7 @@ MAX_BODY = 3 << 20
 class Call:
     """A request, who makes it and what it is about. `resource` and `registry` are there once it is routed."""
 
-    __slots__ = ("info", "query", "registry", "request", "resource", "state", "user", "warnings")
+    __slots__ = ("info", "large", "query", "registry", "request", "resource", "state", "user", "warnings")
 
     def __init__(self, request: BaseRequest, info: RequestInfo, user: User, state: State) -> None:
         self.request = request
@@ -35,6 +35,8 @@ class Call:
         self.user = user
         self.state = state
         self.warnings: list[str] = []
+        self.large = False
+        """Whether the body that was read is a large one."""
         self.resource: Resource
         self.registry: Registry[Any]
 
@@ -51,18 +53,20 @@ class Call:
         """On whose behalf to write. dry_run: what the request's options say beside its query. Raises ApiError (422)."""
         asked = [*self.query.getall("dryRun", ()), *(dry_run or ())]
         if not asked:
-            return Caller(self.user)
+            return Caller(self.user, large=self.large)
         if any(value != "All" for value in asked):
             raise negotiation.unsupported_option("dryRun", asked, ("All",))
-        return Caller(self.user, dry_run=True)
+        return Caller(self.user, dry_run=True, large=self.large)
 
     async def body(self) -> bytes:
         """The request's body, unpacked. Raises ApiError (400, 413)."""
         if self.request.headers.get("Expect", "").lower() == "100-continue" and self.request.transport is not None:
             self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
-            return await self.request.read()
+            body = await self.request.read()
         except HTTPRequestEntityTooLarge:
             raise status.request_entity_too_large(f"limit is {MAX_BODY}") from None
         except (HttpProcessingError, RequestPayloadError) as error:
             raise status.bad_request(f"the body cannot be read: {error}") from error
+        self.large = len(body) > offload.LARGE_BODY
+        return body

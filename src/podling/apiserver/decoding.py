@@ -9,7 +9,7 @@ import msgspec
 from podling.api import codec, defaults, status, strict
 from podling.api.scheme import Resource
 from podling.api.types import Object
-from podling.apiserver import negotiation, protobuf
+from podling.apiserver import negotiation, offload, protobuf
 from podling.apiserver.call import Call
 
 FIELD_VALIDATIONS = ("Ignore", "Warn", "Strict")
@@ -42,6 +42,12 @@ async def read(call: Call, kind: type[Any], api_version: str, kind_name: str) ->
     supported = (*negotiation.SUPPORTED, negotiation.PROTOBUF)
     media_type = negotiation.content_type(call.request.headers.get("Content-Type", ""), supported)
     raw = await call.body()
+    return await offload.run(call.large, _decode, call, raw, media_type, kind, api_version, kind_name, level)
+
+
+def _decode(
+    call: Call, raw: bytes, media_type: str, kind: type[Any], api_version: str, kind_name: str, level: str
+) -> Any:
     if media_type == negotiation.PROTOBUF:
         document, problems = from_protobuf(raw, kind)
         return _convert(call, document, kind, level, problems, api_version, kind_name)

@@ -17,6 +17,7 @@ from podling.api import codec, field, status, time
 from podling.api.field import FieldError
 from podling.api.meta.v1 import DeleteOptions, ObjectMeta
 from podling.api.scheme import Resource
+from podling.apiserver import offload
 from podling.apiserver.admission.chain import Chain, Operation, Review
 from podling.apiserver.deletion import begin_deletion, goes_with_update
 from podling.apiserver.strategy import ApiObject, Strategy
@@ -37,6 +38,8 @@ class Caller(Struct, frozen=True):
 
     user: User
     dry_run: bool = False
+    large: bool = False
+    """What is asked for is large enough to be judged in a thread."""
 
 
 class Result(Struct, frozen=True):
@@ -115,7 +118,7 @@ class Registry(Generic[T]):
             if generated:
                 metadata.name = _generate_name(metadata.generate_name)
             if attempt == 0:
-                self._reject(obj, self.strategy.validate(obj))
+                await offload.run(caller.large, self._reject, obj, self.strategy.validate)
             key = self.key(namespace, metadata.name)
             undo = self.strategy.begin_create(obj)
             try:
@@ -160,7 +163,7 @@ class Registry(Generic[T]):
                 if create is None or not self.strategy.create_on_update or subresource:
                     raise self.not_found(name)
                 return await self.create(create(), namespace, caller)
-            old, new = self.decode(entry.value), change(entry)
+            old, new = self.decode(entry.value), await offload.run(caller.large, change, entry)
             unconditional = self._check_version(new, entry, name)
             new.metadata.resource_version = str(entry.revision)
             undo = await self._prepare_update(new, old, subresource, caller)
@@ -248,10 +251,10 @@ class Registry(Generic[T]):
         if subresource == "status":
             self.strategy.prepare_for_status_update(new, old)
             _keep_identity(new.metadata, old.metadata, self.resource.namespaced)
-            self._reject(new, self.strategy.validate_status_update(new, old))
+            await offload.run(caller.large, self._reject, new, self.strategy.validate_status_update, old)
             return _nothing
         self.strategy.prepare_for_update(new, old)
-        self._reject(new, self.strategy.validate_update(new, old))
+        await offload.run(caller.large, self._reject, new, self.strategy.validate_update, old)
         return self.strategy.begin_update(new, old)
 
     def _check_version(self, new: T, entry: Entry, name: str) -> bool:
@@ -281,8 +284,8 @@ class Registry(Generic[T]):
             )
             raise status.conflict(self.resource, name, text)
 
-    def _reject(self, obj: T, errors: list[FieldError]) -> None:
-        if errors:
+    def _reject(self, obj: T, validate: Callable[..., list[FieldError]], *old: T) -> None:
+        if errors := validate(obj, *old):
             raise status.invalid(self.resource, obj.metadata.name, errors)
 
     async def _admit(

@@ -23,7 +23,6 @@ SUPPORTED = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
 
 async def handle(call: Call) -> StreamResponse:
     accepted = call.accepted()
-    caller = call.caller()
     content_type = call.request.headers.get("Content-Type", "") or "application/octet-stream"
     apply = _patcher(negotiation.content_type(content_type, SUPPORTED), call, await call.body())
     level = decoding.field_validation(call)
@@ -38,7 +37,7 @@ async def handle(call: Call) -> StreamResponse:
         return conversion.to_stored(resource, obj)
 
     result = await call.registry.update(
-        call.namespace, call.info.name, change, caller, subresource=call.info.subresource, retry=True
+        call.namespace, call.info.name, change, call.caller(), subresource=call.info.subresource, retry=True
     )
     return await output.send_object(call, result.value, accepted)
 

@@ -14,7 +14,6 @@ from podling.store.protocol import Entry
 
 async def handle(call: Call) -> StreamResponse:
     accepted = call.accepted()
-    caller = call.caller()
     obj = conversion.to_stored(call.resource, await decoding.read_object(call, call.resource))
     check_identity(call, obj)
     # Preparing an update changes the object, so a second attempt needs it as it came.
@@ -27,7 +26,7 @@ async def handle(call: Call) -> StreamResponse:
         return obj if attempts == 1 or original is None else call.registry.decode(original)
 
     result = await call.registry.update(
-        call.namespace, call.info.name, wanted, caller, subresource=call.info.subresource, create=wanted
+        call.namespace, call.info.name, wanted, call.caller(), subresource=call.info.subresource, create=wanted
     )
     return await output.send_object(call, result.value, accepted, code=201 if result.created else 200)
 

@@ -1,0 +1,20 @@
+"""Work on large bodies happens in a thread: decoding and judging megabytes takes seconds, and nobody else waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LARGE_BODY = 64 << 10
+"""Bytes. What is smaller is done sooner than it is handed over."""
+
+
+async def run(large: bool, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Calls `work`, in a thread if `large`."""
+    if large:
+        return await asyncio.to_thread(work, *args, **kwargs)
+    return work(*args, **kwargs)
