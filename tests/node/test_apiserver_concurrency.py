@@ -15,7 +15,7 @@ import pytest
 from tests.support.api import Api
 from tests.support.https import Https
 
-from podling.api.core.v1 import ConfigMap
+from podling.api.core.v1 import ConfigMap, Container, Pod, PodSpec
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.status import ApiError
 from podling.client.client import Client, EventType
@@ -295,3 +295,21 @@ def test_many_idle_clients_and_watches_cost_the_others_nothing(
             chunk = each.recv(65536)
             assert chunk
             received += chunk
+
+
+def test_a_huge_object_keeps_nobody_waiting(run: Callable[[Scenario], None], namespace: str) -> None:
+    containers = [Container(name=f"c{number}", image="i", image_pull_policy="Never") for number in range(5_000)]
+    huge = Pod(metadata=ObjectMeta(name="huge", namespace=namespace), spec=PodSpec(containers=containers))
+
+    async def scenario(client: Client) -> None:
+        await client.create(config_map("small", namespace))
+        meanwhile = 0
+        creation = asyncio.create_task(client.create(huge))
+        while not creation.done():
+            await client.get(ConfigMap, "small", namespace)
+            meanwhile += 1
+        await creation
+        # Served one after the other there would be one or two.
+        assert meanwhile > 5
+
+    run(scenario)
