@@ -175,7 +175,8 @@ def test_termination_messages(cluster: Cluster, namespace: str) -> None:
         "path": "elsewhere",
         "log": "last line of the log\n",
         "quiet": "",
-        "long": "x" * 4096,
+        # A Pod's messages have 12 KiB together, and each of its containers the same share.
+        "long": "x" * (12288 // 5),
     }
     assert "      Message:      from the file\n" in cluster.kubectl("describe", "pod", "p")
 

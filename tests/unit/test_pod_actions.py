@@ -209,3 +209,27 @@ def test_done_is_exactly_what_the_phase_says(policy: str, exits: list[int | None
     }[policy]
     assert found.done is final
     assert phase == (("Succeeded" if all(code == 0 for code in exits) else "Failed") if final else "Running")
+
+
+def test_another_image_does_not_wait_for_the_back_off_of_the_old_one() -> None:
+    found = actions(pod(), container(exit_code=1, attempt=4, backoff=160, image="old"))
+    assert [(s.attempt, s.backoff) for s in found.start] == [(5, 10)]
+
+
+def test_a_changed_image_stops_a_sidecar_and_spares_an_init_container_that_runs() -> None:
+    side = Container(name="side", image="i", restart_policy="Always")
+    running = actions(pod(init=(side,)), container("side", image="old"), container("main"))
+    assert [kill.message for kill in running.kill] == ["Init container side definition changed"]
+    assert not actions(pod(init=(Container(name="one", image="i"),)), container("one", image="old")).kill
+
+
+def test_back_off_does_not_outlast_a_clock_that_was_set_back() -> None:
+    late = actions(pod(), container(exit_code=1, attempt=1, backoff=10, ago=-86400))
+    assert started(late) == ["main"]
+
+
+def test_an_init_containers_own_restart_policy_wins() -> None:
+    once = Container(name="one", image="i", restart_policy="Never")
+    assert actions(pod("Always", init=(once,)), container("one", 1)).done
+    again = Container(name="one", image="i", restart_policy="OnFailure")
+    assert started(actions(pod("Never", init=(again,)), container("one", 1))) == ["one"]

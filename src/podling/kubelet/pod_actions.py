@@ -100,15 +100,20 @@ def next_backoff(waited: int) -> int:
 
 def restarts(pod: Pod, container: Container, status: ContainerStatus) -> bool:
     """Whether an exited container is started again by the restart policy that holds for it."""
-    if status.annotations.get(IMAGE_ANNOTATION, container.image) != container.image:
+    if image_changed(container, status):
         return True
     policy = container.restart_policy or pod.spec.restart_policy
     return policy == "Always" or (policy == "OnFailure" and status.exit_code != 0)
 
 
-def _init_restarts(pod: Pod, container: Container) -> bool:
-    """Whether a failed init container is tried again: Always means OnFailure here."""
-    return is_sidecar(container) or pod.spec.restart_policy != "Never"
+def image_changed(container: Container, status: ContainerStatus) -> bool:
+    """Whether the specification names another image than it did when the container was made."""
+    return status.annotations.get(IMAGE_ANNOTATION, container.image) != container.image
+
+
+def init_restarts(pod: Pod, container: Container) -> bool:
+    """Whether a failed init container is tried again: a Pod's Always means OnFailure here."""
+    return (container.restart_policy or pod.spec.restart_policy) != "Never"
 
 
 class _Plan:
@@ -130,10 +135,12 @@ class _Plan:
 
     def start(self, container: Container, after: ContainerStatus | None) -> None:
         """Starts it now, or once the back-off that follows `after` has ended."""
-        delay = backoff_after(after) if after is not None else 0
+        # Back-off is about one image: another one may do better.
+        delay = backoff_after(after) if after is not None and not image_changed(container, after) else 0
         if after is not None and delay:
             ready_at = after.finished_at + delay * SECOND
-            if ready_at > self.now:
+            # An exit far in the future was before somebody set the clock back.
+            if self.now < ready_at < self.now + 2 * delay * SECOND:
                 meta = self.pod.metadata
                 self.actions.waiting[container.name] = Waiting(
                     "CrashLoopBackOff",
@@ -167,14 +174,16 @@ class _Plan:
                     continue
                 self.start(container, None)
             elif status.state == ContainerState.RUNNING:
-                self._image_change(container, status)
                 if is_sidecar(container):
+                    if image_changed(container, status):
+                        message = f"Init container {container.name} definition changed"
+                        self.actions.kill.append(Kill(status=status, message=message))
                     continue
             elif is_sidecar(container):
                 self.start(container, status)
             elif status.exit_code == 0:
                 continue
-            elif _init_restarts(self.pod, container):
+            elif init_restarts(self.pod, container):
                 self.start(container, status)
             else:
                 self.actions.done = True
@@ -199,18 +208,14 @@ class _Plan:
                 self.start(container, None)
             elif status.state == ContainerState.RUNNING:
                 alive = True
-                self._image_change(container, status)
+                if image_changed(container, status):
+                    message = f"Container {container.name} definition changed, will be restarted"
+                    self.actions.kill.append(Kill(status=status, message=message))
             elif restarts(self.pod, container, status):
                 alive = True
                 self.start(container, status)
         if not alive:
             self.actions.done = True
-
-    def _image_change(self, container: Container, status: ContainerStatus) -> None:
-        if status.annotations.get(IMAGE_ANNOTATION, container.image) != container.image:
-            self.actions.kill.append(
-                Kill(status=status, message=f"Container {container.name} definition changed, will be restarted")
-            )
 
 
 def _needs_no_sandbox(pod: Pod, records: Records) -> bool:
@@ -228,7 +233,7 @@ def _needs_no_sandbox(pod: Pod, records: Records) -> bool:
     for container in pod.spec.init_containers:
         status = records.newest(container.name)
         if status is not None and status.state == ContainerState.EXITED and status.exit_code != 0:
-            return not _init_restarts(pod, container)
+            return not init_restarts(pod, container)
     return pod.spec.restart_policy == "Never" and any(status is not None for status in newest)
 
 

@@ -30,13 +30,18 @@ from podling.api.core.v1 import (
     VolumeMountStatus,
 )
 from podling.api.resources import is_sidecar, qos_class
-from podling.kubelet.pod_actions import IMAGE_ANNOTATION, Records, Waiting, default_waiting
+from podling.kubelet.pod_actions import IMAGE_ANNOTATION, Records, Waiting, default_waiting, init_restarts
 from podling.runtime import protocol as cri
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
 
+OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+"""Types of the conditions that the kubelet keeps; others are left to those who set them."""
+
 _UNKNOWN_REASON = "ContainerStatusUnknown"
 _UNKNOWN_MESSAGE = "The container could not be located when the pod was terminated"
+_MAX_MESSAGES = 12 * 1024
+"""Bytes of termination messages that a Pod's status holds, shared equally by its containers."""
 
 
 class Observed(Struct, kw_only=True):
@@ -46,6 +51,8 @@ class Observed(Struct, kw_only=True):
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     messages: Mapping[str, str] = field(default_factory=dict)
     """Termination messages by container ID."""
+    before: PodStatus | None = None
+    """What was generated last, which the API may not have yet; None: what the API has."""
     runtime: str = "podling"
     """The scheme of container IDs."""
     host_ip: str = ""
@@ -71,20 +78,24 @@ def restart_floor(pod: Pod, records: Records) -> dict[str, int]:
 
 def generate(pod: Pod, seen: Observed, now: float) -> PodStatus:
     """The status to write; conditions of others (scheduler, readiness gates) are kept. `now` in seconds."""
-    init = [_container(pod, c, seen, pod.status.init_container_statuses) for c in pod.spec.init_containers]
-    main = [_container(pod, c, seen, pod.status.container_statuses) for c in pod.spec.containers]
+    before = seen.before or pod.status
+    init = [_container(pod, c, seen, before.init_container_statuses) for c in pod.spec.init_containers]
+    main = [_container(pod, c, seen, before.container_statuses) for c in pod.spec.containers]
     phase = seen.phase or _phase(pod, init, main, seen.ended)
     if pod.status.phase in (SUCCEEDED, FAILED):
         phase = pod.status.phase
     # A Pod that has ended keeps the address that it had, even if it ended before anyone could see it run.
     sandbox = seen.records.sandbox
     ips = list(seen.pod_ips) or (list(sandbox.ips) if sandbox is not None else [ip.ip for ip in pod.status.pod_ips])
-    if pod.spec.host_network and seen.host_ip and (sandbox is not None or pod.status.pod_ip):
+    if pod.spec.host_network and seen.host_ip:
         ips = [seen.host_ip]
-    conditions = _conditions(pod, phase, init, main, seen.records.ready_sandbox is not None, now)
-    if phase == FAILED and not pod.status.container_statuses and not seen.records.containers:
+    conditions = _conditions(pod, before, phase, init, main, seen.records.ready_sandbox is not None, now)
+    if phase == FAILED and not before.container_statuses and not seen.records.containers:
         # The node never took the Pod in. Containers said to be in creation would hide the reason from `kubectl get`.
         init, main = [], []
+    elif seen.ended:
+        _settle(pod, init, main)
+    main.sort(key=lambda status: status.name)
     return PodStatus(
         phase=phase,
         reason=seen.reason,
@@ -111,6 +122,7 @@ def _container(pod: Pod, container: Container, seen: Observed, before: Sequence[
         image=container.image,
         started=False,
         restart_count=0,
+        volume_mounts=_volume_mounts(container),
     )
     known = [c for c in held if c.state != cri.ContainerState.CREATED]
     if not known:
@@ -128,7 +140,31 @@ def _container(pod: Pod, container: Container, seen: Observed, before: Sequence[
     if newest.user is not None:
         uid, gid, groups = newest.user
         status.user = ContainerUser(linux=LinuxContainerUser(uid=uid, gid=gid, supplemental_groups=groups))
-    status.volume_mounts = [
+    status.resources = _resources(container)
+    status.allocated_resources = dict(container.resources.requests)
+    previous = known[1] if len(known) > 1 else None
+    if newest.state == cri.ContainerState.RUNNING:
+        status.state = ContainerState(running=ContainerStateRunning(started_at=_time(newest.started_at)))
+        status.started = True
+        # An init container that runs has not done its part yet.
+        status.ready = container not in pod.spec.init_containers or is_sidecar(container)
+    elif waiting is not None and not seen.ended:
+        status.state = ContainerState(waiting=ContainerStateWaiting(reason=waiting.reason, message=waiting.message))
+        previous = newest
+    else:
+        status.state = ContainerState(terminated=_terminated(pod, seen, newest))
+        status.ready = False
+        if newest.exit_code == 0 and container in pod.spec.init_containers and not is_sidecar(container):
+            status.ready = True
+    if previous is not None:
+        status.last_state = ContainerState(terminated=_terminated(pod, seen, previous))
+    elif old is not None and old.restart_count == newest.metadata.attempt and newest.metadata.attempt:
+        status.last_state = old.last_state
+    return status
+
+
+def _volume_mounts(container: Container) -> list[VolumeMountStatus]:
+    return [
         VolumeMountStatus(
             name=mount.name,
             mount_path=mount.mount_path,
@@ -139,26 +175,37 @@ def _container(pod: Pod, container: Container, seen: Observed, before: Sequence[
         )
         for mount in container.volume_mounts
     ]
-    previous = known[1] if len(known) > 1 else None
-    if newest.state == cri.ContainerState.RUNNING:
-        status.state = ContainerState(running=ContainerStateRunning(started_at=_time(newest.started_at)))
-        status.started = True
-        status.ready = True
-        status.resources = _resources(container)
-        status.allocated_resources = dict(container.resources.requests)
-    elif waiting is not None and not seen.ended:
-        status.state = ContainerState(waiting=ContainerStateWaiting(reason=waiting.reason, message=waiting.message))
-        previous = newest
-    else:
-        status.state = ContainerState(terminated=_terminated(seen, newest))
-        status.ready = False
-        if newest.exit_code == 0 and container in pod.spec.init_containers and not is_sidecar(container):
-            status.ready = True
-    if previous is not None:
-        status.last_state = ContainerState(terminated=_terminated(seen, previous))
-    elif old is not None and old.restart_count == newest.metadata.attempt and newest.metadata.attempt:
-        status.last_state = old.last_state
-    return status
+
+
+def _settle(pod: Pod, init: list[ContainerStatus], main: list[ContainerStatus]) -> None:
+    """In a Pod that has ended, containers that ought to have run and of which nothing is known count as failed."""
+
+    def unknown(status: ContainerStatus) -> None:
+        if status.state.terminated is None:
+            ended = ContainerStateTerminated(exit_code=137, reason=_UNKNOWN_REASON, message=_UNKNOWN_MESSAGE)
+            status.state = ContainerState(terminated=ended)
+
+    if _initialized(pod, init, main):
+        for status in main:
+            unknown(status)
+    begun = [index for index, status in enumerate(init) if _began(status)]
+    for status in init[: begun[-1] + 1 if begun else 1]:
+        unknown(status)
+
+
+def _began(status: ContainerStatus) -> bool:
+    return status.state.waiting is None or status.last_state.terminated is not None
+
+
+def _initialized(pod: Pod, init: list[ContainerStatus], main: list[ContainerStatus]) -> bool:
+    if not init or any(_began(status) for status in main):
+        return True
+    last = init[-1]
+    if is_sidecar(pod.spec.init_containers[-1]):
+        return last.state.running is not None and bool(last.started)
+    return any(
+        ended is not None and ended.exit_code == 0 for ended in (last.state.terminated, last.last_state.terminated)
+    )
 
 
 def _lost(seen: Observed, old: ContainerStatus, waiting: Waiting) -> ContainerStatus:
@@ -184,11 +231,13 @@ def _lost(seen: Observed, old: ContainerStatus, waiting: Waiting) -> ContainerSt
     return status
 
 
-def _terminated(seen: Observed, status: cri.ContainerStatus) -> ContainerStateTerminated:
+def _terminated(pod: Pod, seen: Observed, status: cri.ContainerStatus) -> ContainerStateTerminated:
+    told = ": ".join(text for text in (status.message, seen.messages.get(status.id, "")) if text)
+    limit = _MAX_MESSAGES // len([*pod.spec.init_containers, *pod.spec.containers])
     return ContainerStateTerminated(
         exit_code=status.exit_code,
         reason=status.reason or ("Completed" if status.exit_code == 0 else "Error"),
-        message=seen.messages.get(status.id, "") or status.message,
+        message=told.encode()[:limit].decode(errors="ignore"),
         started_at=_time(status.started_at or status.created_at),
         finished_at=_time(status.finished_at),
         container_id=f"{seen.runtime}://{status.id}",
@@ -208,7 +257,6 @@ def _ended_before(status: ContainerStatus) -> ContainerStateTerminated | None:
 
 
 def _phase(pod: Pod, init: list[ContainerStatus], main: list[ContainerStatus], ended: bool) -> str:
-    policy = pod.spec.restart_policy
     pending_init = failed_init = 0
     for container, status in zip(pod.spec.init_containers, init, strict=True):
         if is_sidecar(container):
@@ -216,11 +264,11 @@ def _phase(pod: Pod, init: list[ContainerStatus], main: list[ContainerStatus], e
                 pending_init += 1
         elif status.state.terminated is not None:
             if status.state.terminated.exit_code != 0:
+                if not init_restarts(pod, container):
+                    return FAILED
                 failed_init += 1
         elif not _any_ran(main):
             pending_init += 1
-    if failed_init and policy == "Never":
-        return FAILED
     if ended:
         exits = [_ended_before(status) for status in main]
         if all(exit is not None and exit.exit_code == 0 for exit in exits):
@@ -239,6 +287,7 @@ def _any_ran(main: list[ContainerStatus]) -> bool:
 
 def _conditions(
     pod: Pod,
+    generated: PodStatus,
     phase: str,
     init: list[ContainerStatus],
     main: list[ContainerStatus],
@@ -250,11 +299,11 @@ def _conditions(
         for container, status in zip(pod.spec.init_containers, init, strict=True)
         if not (status.started if is_sidecar(container) else status.ready)
     ]
-    unready = [s.name for s in main if not s.ready] + [
+    unready = [
         status.name
         for container, status in zip(pod.spec.init_containers, init, strict=True)
         if is_sidecar(container) and not status.ready
-    ]
+    ] + [status.name for status in main if not status.ready]
     if phase == SUCCEEDED:
         initialized = ("True", "PodCompleted", "")
         ready = ("False", "PodCompleted", "")
@@ -269,16 +318,17 @@ def _conditions(
             ready = ("False", "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
         else:
             ready = ("True", "", "")
-    gates = [gate.condition_type for gate in pod.spec.readiness_gates]
-    missing = [g for g in gates if not any(c.type == g and c.status == "True" for c in pod.status.conditions)]
+    given = {condition.type: condition for condition in pod.status.conditions}
+    unmet = []
+    for gate in pod.spec.readiness_gates:
+        kind = gate.condition_type
+        if kind not in given:
+            unmet.append(f'corresponding condition of pod readiness gate "{kind}" does not exist.')
+        elif given[kind].status != "True":
+            unmet.append(f'the status of pod readiness gate "{kind}" is not "True", but {given[kind].status}')
     pod_ready = ready
-    if ready[0] == "True" and missing:
-        text = "; ".join(
-            f'corresponding condition of pod readiness gate "{gate}" '
-            + ("does not exist." if not any(c.type == gate for c in pod.status.conditions) else "is not true.")
-            for gate in missing
-        )
-        pod_ready = ("False", "ReadinessGatesNotReady", text)
+    if ready[0] == "True" and unmet:
+        pod_ready = ("False", "ReadinessGatesNotReady", ", ".join(unmet))
     wanted = {
         "PodReadyToStartContainers": ("True" if sandbox else "False", "", ""),
         "Initialized": initialized,
@@ -286,10 +336,10 @@ def _conditions(
         "ContainersReady": ready,
         "PodScheduled": ("True", "", ""),
     }
-    before = {condition.type: condition for condition in pod.status.conditions}
+    known = {condition.type: condition for condition in generated.conditions}
     result = []
     for kind, (status, reason, message) in wanted.items():
-        old = before.pop(kind, None)
+        old = known.get(kind)
         since = old.last_transition_time if old is not None and old.status == status else times.from_seconds(now)
         result.append(
             PodCondition(
@@ -301,4 +351,4 @@ def _conditions(
                 observed_generation=pod.metadata.generation,
             )
         )
-    return result + list(before.values())
+    return result + [condition for kind, condition in given.items() if kind not in wanted]
