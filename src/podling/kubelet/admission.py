@@ -12,17 +12,22 @@ from podling.api.core.v1 import Node, Pod
 from podling.api.node_affinity import allows
 from podling.api.quantity import Quantity
 from podling.api.resources import Resources, add, is_sidecar, pod_requests
+from podling.api.tolerations import untolerated
+from podling.api.validation.resource import is_extended
 from podling.kubelet.pod_worker import Ending
 
 
 def admit(pod: Pod, others: Iterable[Pod], allocatable: Mapping[str, Quantity], node: Node | None) -> Ending | None:
     """Why the Pod cannot run here beside `others` (those that take room now), or None."""
     others = list(others)
-    if node is not None and not allows(pod.spec, node):
-        return Ending(
-            "NodeAffinity",
-            "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
-        )
+    if pod.spec.os is not None and pod.spec.os.name != "linux":
+        return Ending("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+    if node is not None:
+        allocatable = {**node.status.allocatable, **allocatable}
+        if not allows(pod.spec, node):
+            return _failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+        if untolerated(node.spec.taints, pod.spec.tolerations, ("NoExecute",)):
+            return _failed("TaintToleration", "node(s) had taints that the pod didn't tolerate")
     limit = allocatable.get("pods")
     if limit is not None and len(others) + 1 > limit.value():
         return _shortage("pods", 1, len(others), limit.value())
@@ -30,6 +35,8 @@ def admit(pod: Pod, others: Iterable[Pod], allocatable: Mapping[str, Quantity], 
     for other in others:
         add(used, pod_requests(other.spec))
     for name, wanted in pod_requests(pod.spec).items():
+        if is_extended(name) and name not in allocatable:
+            continue  # The scheduler's part: what the node knows nothing of, it cannot run out of.
         have = allocatable.get(name, Quantity("0"))
         taken = used.get(name, Quantity("0"))
         if wanted > Quantity("0") and taken + wanted > have:
@@ -37,18 +44,18 @@ def admit(pod: Pod, others: Iterable[Pod], allocatable: Mapping[str, Quantity], 
             return _shortage(name, *values)
     taken_ports = {port for other in others for port in _host_ports(other)}
     if any(_conflicts(port, taken_ports) for port in _host_ports(pod)):
-        return Ending(
-            "NodePorts",
-            "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
-        )
+        return _failed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
     return None
+
+
+def _failed(predicate: str, message: str) -> Ending:
+    return Ending(predicate, f"Predicate {predicate} failed: {message}")
 
 
 def _shortage(name: str, wanted: int, used: int, capacity: int) -> Ending:
     return Ending(
         f"OutOf{name}",
-        f"Pod was rejected: Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, "
-        f"capacity: {capacity}",
+        f"Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}",
     )
 
 

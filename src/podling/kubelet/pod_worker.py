@@ -15,7 +15,7 @@ import time
 from msgspec import Struct
 
 from podling.api import time as times
-from podling.api.core.v1 import Container, Pod
+from podling.api.core.v1 import Container, Pod, PodStatus
 from podling.api.resources import all_containers, is_sidecar
 from podling.api.status import ApiError
 from podling.client.backoff import Backoff
@@ -57,6 +57,7 @@ class PodWorker:
         self.pod = pod
         self.records = Records(None, {})
         self.status = pod.status
+        self._generated: PodStatus | None = None
         self._present = True
         self._ending: Ending | None = None
         self._wake = asyncio.Event()
@@ -75,6 +76,7 @@ class PodWorker:
     def update(self, pod: Pod) -> None:
         """A newer version of the Pod was seen."""
         before, self.pod = self.pod.metadata, pod
+        self._status.seen(pod)
         if (before.labels, before.annotations) != (pod.metadata.labels, pod.metadata.annotations):
             self._volumes_stale = self._volumes_stale or shows_metadata(pod)
         self.wake()
@@ -98,15 +100,16 @@ class PodWorker:
 
     def exited(self, container_id: str) -> asyncio.Event:
         """Set once the container does not run."""
-        event = self._exited.setdefault(container_id, asyncio.Event())
-        if not any(status.id == container_id for status in self.records.running()):
-            event.set()
-        return event
+        if any(status.id == container_id for status in self.records.running()):
+            return self._exited.setdefault(container_id, asyncio.Event())
+        over = asyncio.Event()
+        over.set()
+        return over
 
     @property
     def ending(self) -> bool:
-        """The Pod does not run any more, or soon will not; it takes no room on the node."""
-        return self._ending is not None or self.status.phase in (SUCCEEDED, FAILED)
+        """The Pod does not run any more, or soon will not, or the API has it no more; it takes no room on the node."""
+        return self._ending is not None or not self._present or self.status.phase in (SUCCEEDED, FAILED)
 
     def again(self) -> PodWorker:
         """A fresh worker in the place of this one, which failed."""
@@ -135,6 +138,8 @@ class PodWorker:
                 await self._stop()
                 while not self._deleted:
                     await self._wait(None)
+                    if not self._deleted:
+                        self._set_status({}, ended=True)
                 await self._remove()
             finally:
                 writer.cancel()
@@ -187,11 +192,11 @@ class PodWorker:
                 return False, time.time() + self._retry.next()
             await self._look()
             actions = self._compute()
-        elif self._volumes_stale:
-            await self._refresh_volumes()
+        wake_at = actions.wake_at / 1e9 if actions.wake_at is not None else None
+        if self._volumes_stale and not await self._refresh_volumes():
+            wake_at = _earlier(wake_at, time.time() + self._retry.next())
         for kill in actions.kill:
             await self._kill(kill)
-        wake_at = actions.wake_at / 1e9 if actions.wake_at is not None else None
         started = False
         sandbox = self.records.ready_sandbox
         for start in actions.start if sandbox is not None else ():
@@ -203,7 +208,7 @@ class PodWorker:
             if retry_at is None:
                 started = True
             elif retry_at:
-                wake_at = retry_at if wake_at is None else min(wake_at, retry_at)
+                wake_at = _earlier(wake_at, retry_at)
             elif start.container in self.pod.spec.containers:
                 break
         if started or actions.kill:
@@ -212,7 +217,9 @@ class PodWorker:
             following = self._compute()
             if following.start or following.done:
                 self._wake.set()
-            actions.waiting = {**following.waiting, **actions.waiting}
+            actions.waiting = following.waiting
+            if following.wake_at is not None:
+                wake_at = _earlier(wake_at, following.wake_at / 1e9)
         if not actions.done:
             self._report_crash_loops(actions)
             self._publish(actions)
@@ -222,9 +229,9 @@ class PodWorker:
         """Reads what the runtime holds of the Pod."""
         uid = self.pod.metadata.uid
         runtime = self.context.runtime
-        self.records = Records.of(
-            await runtime.list_pod_sandbox(pod_uid=uid), await runtime.list_containers(pod_uid=uid)
-        )
+        containers = await runtime.list_containers(pod_uid=uid)
+        self.records = Records.of(await runtime.list_pod_sandbox(pod_uid=uid), containers)
+        self._messages = {c.id: self._messages[c.id] for c in containers if c.id in self._messages}
         for held in self.records.containers.values():
             for status in held:
                 if status.state == ContainerState.EXITED:
@@ -237,8 +244,7 @@ class PodWorker:
         return pod_actions.compute(self.pod, self.records, restart_floor(self.pod, self.records), time.time_ns())
 
     def _publish(self, actions: Actions) -> None:
-        waiting = {start.container.name: pod_actions.default_waiting(self.pod) for start in actions.start}
-        waiting.update(self._starter.waiting())
+        waiting = self._starter.waiting()
         waiting.update((name, why) for name, why in actions.waiting.items() if name not in waiting or why.message)
         self._set_status(waiting, ended=False)
 
@@ -248,6 +254,7 @@ class PodWorker:
             records=self.records,
             waiting=waiting,
             messages=self._messages,
+            before=self._generated,
             runtime=self.context.runtime_name,
             host_ip=self.context.host_ip,
             start_time=self._start_time,
@@ -256,7 +263,7 @@ class PodWorker:
             reason=ending.reason if ending is not None else self.pod.status.reason,
             message=ending.message if ending is not None else self.pod.status.message,
         )
-        self.status = generate(self.pod, observed, time.time())
+        self.status = self._generated = generate(self.pod, observed, time.time())
         self._status.set(self.status)
 
     # -- starting
@@ -267,8 +274,7 @@ class PodWorker:
         if attempt > 0:
             text = "Pod sandbox changed, it will be killed and re-created."
             context.recorder.event(pod, "Normal", "SandboxChanged", text)
-            for sandbox in await context.runtime.list_pod_sandbox(pod_uid=pod.metadata.uid):
-                await context.runtime.stop_pod_sandbox(sandbox.id)
+            await self._retire_sandboxes()
         try:
             await asyncio.to_thread(self._make_place)
             await self._set_up_volumes()
@@ -286,8 +292,20 @@ class PodWorker:
             text = f"Failed to create pod sandbox: {error.message}"
             context.recorder.event(pod, "Warning", "FailedCreatePodSandBox", text)
             return False
+        except OSError as error:
+            text = f"unable to ensure pod container exists: {error}"
+            context.recorder.event(pod, "Warning", "FailedCreatePodContainer", text)
+            return False
         self._retry.reset()
         return True
+
+    async def _retire_sandboxes(self) -> None:
+        """Those of earlier attempts. They stay for the sake of their containers, which count the restarts."""
+        runtime, uid = self.context.runtime, self.pod.metadata.uid
+        for sandbox in await runtime.list_pod_sandbox(pod_uid=uid):
+            await runtime.stop_pod_sandbox(sandbox.id)
+            if not await runtime.list_containers(sandbox_id=sandbox.id):
+                await runtime.remove_pod_sandbox(sandbox.id)
 
     def _make_place(self) -> None:
         """The Pod's cgroup and directories."""
@@ -309,12 +327,18 @@ class PodWorker:
         self._volumes_stale = True
         self.wake()
 
-    async def _refresh_volumes(self) -> None:
+    async def _refresh_volumes(self) -> bool:
+        """False: to be tried again. The containers go on with what they have meanwhile."""
         try:
             await self._set_up_volumes()
-        except (VolumeError, ApiError, ConnectionFailed) as error:
-            # The containers go on with what they have, as they do when an object is deleted under them.
+        except VolumeError as error:
+            # As when an object is deleted under them; its return is an event.
             log.info("pod %s: %s", describe(self.pod), error)
+        except (ApiError, ConnectionFailed) as error:
+            log.info("pod %s: %s", describe(self.pod), error)
+            self._volumes_stale = True
+            return False
+        return True
 
     def _event(self, container: Container, type: str, reason: str, message: str) -> None:
         container_event(
@@ -384,21 +408,30 @@ class PodWorker:
         """Returns when all have exited. A shorter grace period that arrives meanwhile holds from the same start."""
         if not statuses:
             return
-        runtime = self.context.runtime
         while True:
             grace = self._grace()
             left = max(0.0, since + grace - time.monotonic())
-            stopping = asyncio.gather(*(runtime.stop_container(status.id, left) for status in statuses))
-            shorter = asyncio.ensure_future(self._shorter_than(grace))
-            try:
+            async with asyncio.TaskGroup() as tasks:
+                stopping = tasks.create_task(self._stop_all(statuses, left))
+                shorter = tasks.create_task(self._shorter_than(grace))
                 await asyncio.wait((stopping, shorter), return_when=asyncio.FIRST_COMPLETED)
+                shorter.cancel()
                 if stopping.done():
-                    stopping.result()
-                    return
-            finally:
-                for future in (stopping, shorter):
-                    future.cancel()
-                await asyncio.gather(stopping, shorter, return_exceptions=True)
+                    break
+                stopping.cancel()
+        if (error := stopping.result()) is not None:
+            raise error
+
+    async def _stop_all(self, statuses: list[ContainerStatus], grace: float) -> CRIError | None:
+        """The first error, after all others have been stopped."""
+        runtime = self.context.runtime
+        outcomes = await asyncio.gather(
+            *(runtime.stop_container(status.id, grace) for status in statuses), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, CRIError):
+                raise outcome
+        return next((outcome for outcome in outcomes if isinstance(outcome, CRIError)), None)
 
     async def _shorter_than(self, grace: float) -> None:
         while self._grace() >= grace:
@@ -429,3 +462,7 @@ class PodWorker:
                     return
                 log.warning("pod %s cannot be deleted: %s", describe(self.pod), error)
                 await asyncio.sleep(backoff.next())
+
+
+def _earlier(first: float | None, second: float) -> float:
+    return second if first is None else min(first, second)

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from podling.api.core.v1 import Pod
 from podling.client.backoff import Backoff
 from podling.client.client import EventType
@@ -43,12 +45,9 @@ class PodWorkers:
             await asyncio.get_running_loop().create_future()
 
     def find(self, namespace: str, name: str) -> PodWorker | None:
-        """The worker of the Pod of this name."""
-        for worker in self._workers.values():
-            meta = worker.pod.metadata
-            if meta.name == name and meta.namespace == namespace:
-                return worker
-        return None
+        """The worker of the Pod that bears this name now; an earlier one may still be about to end."""
+        pod = self._pods.get(namespace, name)
+        return self._workers.get(pod.metadata.uid) if pod is not None else None
 
     def __iter__(self) -> Iterator[PodWorker]:
         return iter(self._workers.values())
@@ -73,7 +72,7 @@ class PodWorkers:
             refusal = admit(pod, others, self._context.allocatable, self._context.node())
             if refusal is not None:
                 self._context.recorder.event(pod, "Warning", refusal.reason, refusal.message)
-                worker.end(refusal)
+                worker.end(replace(refusal, message=f"Pod was rejected: {refusal.message}"))
         self._workers[pod.metadata.uid] = worker
         assert self._tasks is not None
         self._tasks.create_task(self._supervise(worker), name=f"pod {pod.metadata.namespace}/{pod.metadata.name}")
@@ -91,7 +90,8 @@ class PodWorkers:
                 await asyncio.sleep(backoff.next())
                 worker = self._workers[uid] = worker.again()
         del self._workers[uid]
-        if self._pods.get(worker.pod.metadata.namespace, worker.pod.metadata.name) is not None:
+        known = self._pods.get(worker.pod.metadata.namespace, worker.pod.metadata.name)
+        if known is not None and known.metadata.uid == uid:
             self._ended.add(uid)
 
     async def _follow_runtime(self) -> None:
@@ -131,14 +131,12 @@ class PodWorkers:
                     if status.state == cri.ContainerState.RUNNING
                 ]
                 log.info("removing pod %s: the API has it no more", uid)
-                await asyncio.gather(
-                    *(
-                        runtime.stop_container(status.id, float(status.annotations.get(GRACE_ANNOTATION, "30")))
-                        for status in running
-                    )
-                )
+                async with asyncio.TaskGroup() as tasks:
+                    for status in running:
+                        grace = float(status.annotations.get(GRACE_ANNOTATION, "30"))
+                        tasks.create_task(runtime.stop_container(status.id, grace))
                 await remove_pod(self._context, uid)
                 return
-            except (cri.CRIError, OSError) as error:
-                log.warning("pod %s cannot be removed yet: %s", uid, error)
-                await asyncio.sleep(backoff.next())
+            except* (cri.CRIError, OSError) as errors:
+                log.warning("pod %s cannot be removed yet: %s", uid, errors.exceptions)
+            await asyncio.sleep(backoff.next())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import time
+from asyncio import Event
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -13,28 +15,38 @@ from podling.api.core.v1 import Pod, PodStatus
 from podling.api.status import ApiError
 from podling.client.backoff import Backoff
 from podling.client.client import Client, ConnectionFailed
+from podling.kubelet.pod_status import OWN_CONDITIONS
 
 log = logging.getLogger(__name__)
 
+_LAG = 10.0
+"""Seconds for which a watch may still tell of versions from before our last write."""
+
 
 class StatusWriter:
-    """One Pod's. `run()` is its owner task; `set` never blocks."""
+    """One Pod's. `run()` is its owner task; `set` and `seen` never block."""
 
     def __init__(self, client: Client, pod: Pod) -> None:
         self._client = client
-        self._pod = pod
-        self._wanted: PodStatus | None = None
-        self._written = codec.encode(pod.status)
-        self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
+        self._stored = pod
+        self._written_at: float | None = None
+        self._wanted: dict[str, Any] | None = None
+        self._wake = Event()
+        self._idle = Event()
         self._idle.set()
 
+    def seen(self, pod: Pod) -> None:
+        """What the API has now, whoever wrote it. `set` compares with it, so that nobody overrules the kubelet for long."""
+        lags = self._written_at is not None and time.monotonic() - self._written_at < _LAG
+        if not lags or _version(pod) >= _version(self._stored):
+            self._stored = pod
+
     def set(self, status: PodStatus) -> None:
-        """Makes `status` the one to be written, unless it is what was written last."""
-        encoded = codec.encode(status)
-        if encoded == self._written and self._wanted is None:
+        """Makes `status` the one to be written, unless it is what the API has."""
+        patch = _patch(status)
+        if self._wanted is None and not _differs(patch, self._stored.status):
             return
-        self._wanted = status
+        self._wanted = patch
         self._idle.clear()
         self._wake.set()
 
@@ -47,9 +59,10 @@ class StatusWriter:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while (status := self._wanted) is not None:
+            while (patch := self._wanted) is not None:
                 try:
-                    await self._write(status)
+                    if _differs(patch, self._stored.status):
+                        await self._write(patch)
                 except ConnectionFailed:
                     await self._client.recovered(backoff.next())
                     continue
@@ -58,33 +71,67 @@ class StatusWriter:
                         await self._client.recovered(backoff.next())
                         continue
                     if error.code not in (404, 409):
-                        log.error("status of pod %s not written: %s", self._pod.metadata.name, error)
+                        log.error("status of pod %s not written: %s", self._stored.metadata.name, error)
                 backoff.reset()
-                if self._wanted is status:
+                if self._wanted is patch:
                     self._wanted = None
             self._idle.set()
 
-    async def _write(self, status: PodStatus) -> None:
-        meta = self._pod.metadata
-        patch = {"metadata": {"uid": meta.uid}, "status": _patch(status)}
-        encoded = codec.encode(status)
-        await self._client.patch(Pod, meta.name, meta.namespace, patch, content_type="strategic", subresource="status")
-        self._written = encoded
+    async def _write(self, patch: dict[str, Any]) -> None:
+        meta = self._stored.metadata
+        body = {"metadata": {"uid": meta.uid}, "status": _directed(patch)}
+        while True:
+            try:
+                self._stored = await self._client.patch(
+                    Pod, meta.name, meta.namespace, body, content_type="strategic", subresource="status"
+                )
+                self._written_at = time.monotonic()
+                return
+            except ApiError as error:
+                if error.code != 409:
+                    raise
+                # Of two reasons for a conflict one passes: many writers. The other is that this is another Pod by now.
+                if (await self._client.get(Pod, meta.name, meta.namespace)).metadata.uid != meta.uid:
+                    raise
 
 
 _CLEARED = ("reason", "message", "podIP", "podIPs", "containerStatuses", "initContainerStatuses")
 
 
+def _version(pod: Pod) -> int:
+    return int(pod.metadata.resource_version or 0)
+
+
 def _patch(status: PodStatus) -> dict[str, Any]:
-    """A strategic merge patch: conditions merge by type, whatever else the kubelet owns is replaced."""
+    """What the kubelet says, absent fields as None. Conditions of others are left out: they may have changed since."""
     fields: dict[str, Any] = msgspec.json.decode(codec.encode(status))
     for name in _CLEARED:
         fields.setdefault(name, None)
-    for condition in fields.get("conditions", ()):
+    conditions = [condition for condition in fields.get("conditions", ()) if condition["type"] in OWN_CONDITIONS]
+    for condition in conditions:
         condition.setdefault("reason", None)
         condition.setdefault("message", None)
-    if ips := fields.get("podIPs"):
-        fields["podIPs"] = [*ips, {"$patch": "replace"}]
-    if ips := fields.get("hostIPs"):
-        fields["hostIPs"] = [*ips, {"$patch": "replace"}]
+    fields["conditions"] = conditions
+    return fields
+
+
+def _differs(patch: Mapping[str, Any], stored: PodStatus) -> bool:
+    """Whether the patch would change what is stored."""
+    fields: dict[str, Any] = msgspec.json.decode(codec.encode(stored))
+    held = {condition["type"]: condition for condition in fields.pop("conditions", ())}
+    if any(_changes(condition, held.get(condition["type"], {})) for condition in patch["conditions"]):
+        return True
+    return _changes({name: value for name, value in patch.items() if name != "conditions"}, fields)
+
+
+def _changes(patch: Mapping[str, Any], stored: Mapping[str, Any]) -> bool:
+    return any(stored.get(name) != value for name, value in patch.items())
+
+
+def _directed(patch: Mapping[str, Any]) -> dict[str, Any]:
+    """As a strategic merge patch: conditions merge by type, whatever else the kubelet owns is replaced."""
+    fields = dict(patch)
+    for name in ("podIPs", "hostIPs"):
+        if fields.get(name):
+            fields[name] = [*fields[name], {"$patch": "replace"}]
     return fields
