@@ -155,6 +155,7 @@ class Kubelet:
         reporter = NodeReporter(
             client, config.node_name, ip, config.port, config.data_dir, capacity, runtime, images, config.version
         )
+        nodes.add_handler(reporter.seen)
         pki = config.data_dir / "pki"
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -33,9 +34,10 @@ from podling.api.core.v1 import (
 from podling.api.meta.v1 import ObjectMeta, OwnerReference
 from podling.api.quantity import Quantity
 from podling.api.status import ApiError
+from podling.api.validation.resource import is_extended
 from podling.client.backoff import Backoff
-from podling.client.client import Client, ConnectionFailed
-from podling.runtime.protocol import ImageService, RuntimeCondition, RuntimeService
+from podling.client.client import Client, ConnectionFailed, EventType
+from podling.runtime.protocol import CRIError, ImageService, RuntimeCondition, RuntimeService
 
 log = logging.getLogger(__name__)
 
@@ -149,17 +151,31 @@ class NodeReporter:
         self._version = version
         self._node: Node | None = None
         self._lease: Lease | None = None
-        self._reported = 0.0
+        self._due = 0.0
+        """Monotonic time from which on the status is written even if nothing changed."""
 
     async def run(self, registered: asyncio.Event) -> None:
         """Registers, sets `registered`, then reports until cancelled."""
-        await self._persist(self._register)
         await self._persist(self._report)
         registered.set()
+        async with asyncio.TaskGroup() as tasks:
+            # Apart, so that a status which cannot be written does not make the node seem dead.
+            tasks.create_task(self._keep_renewing(), name="node lease")
+            while True:
+                await asyncio.sleep(_RENEW_SECONDS)
+                await self._persist(self._report)
+
+    async def _keep_renewing(self) -> None:
         while True:
             await self._persist(self._renew)
             await asyncio.sleep(_RENEW_SECONDS)
-            await self._persist(self._report)
+
+    def seen(self, type: EventType, node: Node, old: Node | None = None) -> None:
+        """An informer's handler. The next report mends what others made of the Node, or registers it anew."""
+        known = self._node
+        if known is None or (known.metadata.uid == node.metadata.uid and _version(node) < _version(known)):
+            return
+        self._node = None if type is EventType.DELETED else node
 
     async def _persist(self, step: Callable[[], Awaitable[None]]) -> None:
         backoff = Backoff(initial=0.05, maximum=5.0)
@@ -169,7 +185,7 @@ class NodeReporter:
                 return
             except ConnectionFailed:
                 await self._client.recovered(backoff.next())
-            except ApiError as error:
+            except (ApiError, CRIError, OSError) as error:
                 log.warning("node %s: %s", self._name, error)
                 await self._client.recovered(max(0.5, backoff.next()))
 
@@ -183,7 +199,7 @@ class NodeReporter:
             "beta.kubernetes.io/arch": arch,
         }
 
-    async def _register(self) -> None:
+    async def _register(self) -> Node:
         try:
             node = await self._client.get(Node, self._name)
             wanted = {"metadata": {"labels": self._labels()}}
@@ -193,28 +209,30 @@ class NodeReporter:
             if error.code != 404:
                 raise
             meta = ObjectMeta(name=self._name, labels=self._labels())
-            node = await self._client.create(Node(metadata=meta, status=await self._status(None)))
-        self._node = node
+            node = await self._client.create(Node(metadata=meta, status=await self._status(NodeStatus())))
+        self._due = 0.0
+        return node
 
     async def _report(self) -> None:
-        """Writes the status if it changed, or if nothing was written for five minutes."""
-        before = self._node
-        status = await self._status(before.status if before is not None else None)
-        due = time.monotonic() - self._reported >= _REPORT_SECONDS
-        if before is not None and not due and _unchanged(before.status, status):
+        """Writes the status if the stored one is another, or if nothing was written for five minutes."""
+        if self._node is None:
+            self._node, self._lease = await self._register(), None
+        before = self._node.status
+        status = await self._status(before)
+        patch = codec.to_builtins(status)
+        for name in before.allocatable.keys() - status.allocatable.keys():
+            patch["allocatable"][name] = None
+        if time.monotonic() < self._due and not _differs(patch, codec.to_builtins(before)):
             return
         try:
-            patch = {"status": codec.to_builtins(status)}
             self._node = await self._client.patch(
-                Node, self._name, "", patch, content_type="strategic", subresource="status"
+                Node, self._name, "", {"status": patch}, content_type="strategic", subresource="status"
             )
         except ApiError as error:
             if error.code == 404:
-                self._lease = None
-                await self._register()
-                return
+                self._node = None
             raise
-        self._reported = time.monotonic()
+        self._due = time.monotonic() + _REPORT_SECONDS
 
     async def _renew(self) -> None:
         now = times.now_micro()
@@ -246,21 +264,23 @@ class NodeReporter:
             spec=LeaseSpec(holder_identity=self._name, lease_duration_seconds=_LEASE_SECONDS, renew_time=now),
         )
 
-    async def _status(self, before: NodeStatus | None) -> NodeStatus:
+    async def _status(self, before: NodeStatus) -> NodeStatus:
         conditions, images = await asyncio.gather(self._runtime.status(), self._images.list_images())
         pressure = await asyncio.to_thread(_pressure, self._data_dir)
         version = await self._runtime.version()
         newest = sorted(images, key=lambda image: image.size, reverse=True)[:_MAX_IMAGES]
         now = times.now()
-        known = {c.type: c for c in before.conditions} if before is not None else {}
+        known = {c.type: c for c in before.conditions}
+        # Somebody advertised them by a patch of the capacity; to offer them to Pods is the kubelet's part.
+        extended = {name: quantity for name, quantity in before.capacity.items() if is_extended(name)}
         wanted = [*pressure, _ready(conditions)]
         return NodeStatus(
             addresses=[
                 NodeAddress(type="InternalIP", address=self._ip),
                 NodeAddress(type="Hostname", address=self._name),
             ],
-            capacity=self._capacity.capacity,
-            allocatable=self._capacity.allocatable,
+            capacity={**self._capacity.capacity, **extended},
+            allocatable={**self._capacity.allocatable, **extended},
             conditions=[_condition(known.get(condition[0]), *condition, now=now) for condition in wanted],
             daemon_endpoints=NodeDaemonEndpoints(kubelet_endpoint=DaemonEndpoint(port=self._port)),
             images=[
@@ -329,12 +349,20 @@ def _condition(
     )
 
 
-def _unchanged(before: NodeStatus, after: NodeStatus) -> bool:
-    def essence(status: NodeStatus) -> bytes:
-        conditions = sorted(
-            (replace(condition, last_heartbeat_time="") for condition in status.conditions),
-            key=lambda condition: condition.type,
-        )
-        return codec.encode(replace(status, conditions=conditions))
+def _differs(patch: dict[str, Any], stored: dict[str, Any]) -> bool:
+    """Whether the patch would change more than the time of the heartbeat; what others added does not count."""
+    held = {condition["type"]: condition for condition in stored.get("conditions", ())}
+    for condition in patch["conditions"]:
+        old = held.get(condition["type"], {})
+        if any(old.get(name) != value for name, value in condition.items() if name != "lastHeartbeatTime"):
+            return True
+    for name in ("capacity", "allocatable"):
+        quantities = stored.get(name, {})
+        if any(quantities.get(resource) != value for resource, value in patch[name].items()):
+            return True
+    whole = patch.keys() - {"conditions", "capacity", "allocatable"}
+    return any(stored.get(name) != patch[name] for name in whole)
 
-    return essence(before) == essence(after)
+
+def _version(node: Node) -> int:
+    return int(node.metadata.resource_version or 0)
