@@ -37,7 +37,8 @@ class Objects:
     """What the API server would answer."""
 
     async def config_map(self, namespace: str, name: str) -> ConfigMap | None:
-        return ConfigMap(data={"key": "value", "bad=name": "x"}) if name == "settings" else None
+        data = {"key": "value", "bad=name": "x"}
+        return ConfigMap(data=data, binary_data={"binary": b"\xff"}) if name == "settings" else None
 
     async def secret(self, namespace: str, name: str) -> Secret | None:
         return Secret(data={"password": b"s3cret"}) if name == "hidden" else None
@@ -179,3 +180,11 @@ def test_expansion_without_variables_only_unescapes_dollars(text: str) -> None:
     assert expand(text, {}).count("$") <= text.count("$")
     if "$$" not in text:
         assert expand(text, {}) == text
+
+
+def test_binary_data_of_a_config_map_is_for_files_only() -> None:
+    every = [EnvFromSource(config_map_ref=ConfigMapEnvSource(name="settings"))]
+    assert "binary" not in env(Container(name="c", env_from=every))
+    one = source(config_map_key_ref=ConfigMapKeySelector(name="settings", key="binary"))
+    with pytest.raises(ConfigError, match="couldn't find key binary in ConfigMap ns/settings"):
+        env(Container(name="c", env=[EnvVar(name="V", value_from=one)]))

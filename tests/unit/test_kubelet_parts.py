@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -10,23 +11,35 @@ import pytest
 from podling.api.core.v1 import (
     Container,
     ContainerPort,
+    DownwardAPIVolumeFile,
+    DownwardAPIVolumeSource,
     HostAlias,
+    Node,
+    NodeStatus,
+    ObjectFieldSelector,
     Pod,
     PodDNSConfig,
     PodDNSConfigOption,
+    PodOS,
     PodSpec,
     ResourceRequirements,
+    Taint,
+    Toleration,
+    Volume,
 )
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.quantity import Quantity
 from podling.kubelet import cgroups, dns
 from podling.kubelet.admission import admit
+from podling.kubelet.container_config import TERMINATION_PATH
 from podling.kubelet.env import ConfigError
 from podling.kubelet.local_storage import disk_usage
 from podling.kubelet.log_rotation import tidy
+from podling.kubelet.termination_message import termination_message
 from podling.kubelet.volumes.atomic_writer import write
-from podling.kubelet.volumes.content import File
+from podling.kubelet.volumes.content import File, payload
 from podling.kubelet.volumes.subpath import subpath
+from podling.runtime.protocol import ContainerMetadata, ContainerState, ContainerStatus
 
 
 def pod(name: str = "web", **spec: object) -> Pod:
@@ -164,3 +177,72 @@ def test_disk_usage_counts_a_hard_link_once(tmp_path: Path) -> None:
     once = disk_usage(tmp_path)
     os.link(tmp_path / "a", tmp_path / "b")
     assert disk_usage(tmp_path) == once
+
+
+# admission by what the node is
+
+
+def node(**status: object) -> Node:
+    return Node(metadata=ObjectMeta(name="n"), status=NodeStatus(**status))  # type: ignore[arg-type]
+
+
+def test_a_node_refuses_pods_that_do_not_tolerate_its_no_execute_taints() -> None:
+    tainted = node()
+    tainted.spec.taints = [Taint(key="k", effect="NoExecute"), Taint(key="other", effect="NoSchedule")]
+    refused = admit(pod(), [], {}, tainted)
+    assert refused is not None
+    assert refused.reason == "TaintToleration"
+    assert refused.message == "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"
+    assert admit(pod(tolerations=[Toleration(key="k", operator="Exists")]), [], {}, tainted) is None
+
+
+def test_a_node_refuses_pods_for_another_system() -> None:
+    refused = admit(pod(os=PodOS(name="windows")), [], {}, node())
+    assert refused is not None
+    assert refused.reason == "PodOSNotSupported"
+
+
+def test_extended_resources_are_those_that_the_node_advertises() -> None:
+    one = pod(containers=[Container(name="c", resources=resources(**{"example.com/dongle": "1"}))])
+    assert admit(one, [], {}, node()) is None
+    some = node(allocatable={"example.com/dongle": Quantity("1")})
+    assert admit(one, [], {}, some) is None
+    refused = admit(one, [one], {}, some)
+    assert refused is not None
+    assert refused.reason == "OutOfexample.com/dongle"
+
+
+# what containers leave behind
+
+
+def test_a_directory_in_a_config_volume_does_not_stop_its_updates(tmp_path: Path) -> None:
+    write(tmp_path, {"a": File(b"1", 0o644)}, None)
+    (tmp_path / "made-for-a-sub-path").mkdir()
+    assert write(tmp_path, {"b": File(b"2", 0o644)}, None)
+    assert (tmp_path / "b").read_bytes() == b"2"
+    assert not (tmp_path / "a").is_symlink()
+
+
+def test_a_file_of_the_downward_api_may_have_no_permissions_at_all() -> None:
+    items = [
+        DownwardAPIVolumeFile(path=str(mode), mode=mode, field_ref=ObjectFieldSelector(field_path="metadata.name"))
+        for mode in (0, None)
+    ]
+    volume = Volume(name="v", downward_api=DownwardAPIVolumeSource(items=items, default_mode=0o640))
+    found = asyncio.run(payload(pod(), volume, None, {}))  # type: ignore[arg-type]
+    assert {name: file.mode for name, file in found.items()} == {"0": 0, "None": 0o640}
+
+
+def test_of_a_long_termination_message_the_end_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "message"
+    path.write_bytes(b"a" * 5000 + b"end")
+    status = ContainerStatus(
+        id="c",
+        sandbox_id="s",
+        metadata=ContainerMetadata(name="c"),
+        state=ContainerState.EXITED,
+        created_at=0,
+        annotations={TERMINATION_PATH: str(path)},
+    )
+    message = termination_message(status)
+    assert (len(message), message[-4:]) == (4096, "aend")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 from pathlib import Path
+from typing import BinaryIO
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podling.kubelet import logs
 from podling.kubelet.logs import LogOptions, read_logs, tail_offset
 
 LINES = [
@@ -89,3 +92,42 @@ def test_tail_offset_is_the_start_of_the_last_lines(lines: list[str], count: int
     expected = "".join(line + "\n" for line in lines[max(0, len(lines) - count) :]).encode()
     file = io.BytesIO(data)
     assert data[tail_offset(file, count) :] == expected
+
+
+def test_a_file_that_comes_some_time_after_its_predecessor_was_moved_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = log(tmp_path)
+    looked: asyncio.Queue[bool] = asyncio.Queue()
+    replaced = logs._replaced
+    runner = asyncio.Runner()
+    loop = runner.get_loop()
+
+    def look(file: BinaryIO, at: Path) -> BinaryIO | None:
+        found = replaced(file, at)
+        loop.call_soon_threadsafe(looked.put_nowait, found is not None)
+        return found
+
+    monkeypatch.setattr(logs, "_replaced", look)
+
+    async def run() -> bytes:
+        exited = asyncio.Event()
+        stream = read_logs(path, LogOptions(follow=True, tail_lines=1), exited)
+        first = await anext(stream)
+        following = asyncio.create_task(anext(stream))
+        path.rename(tmp_path / "0.log.old")
+        assert not await looked.get()
+        path.write_bytes(b"2026-01-02T03:04:09+00:00 stdout F five\n")
+        async with asyncio.timeout(5):
+            second = await following
+        await stream.aclose()
+        return first + second
+
+    with runner:
+        assert runner.run(run()) == b"ee\nfive\n"
+
+
+def test_carriage_returns_are_part_of_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_bytes(b"2026-01-02T03:04:05+00:00 stdout F 10%\r 20%\r\n2026-01-02T03:04:06+00:00 stdout F done\n")
+    assert collect(path, LogOptions()) == b"10%\r 20%\r\ndone\n"

@@ -16,14 +16,14 @@ from podling.api.status import ApiError
 from podling.client.backoff import Backoff
 from podling.client.client import ConnectionFailed
 from podling.kubelet import pod_actions
-from podling.kubelet.container_config import container_config
+from podling.kubelet.container_config import TERMINATION_PATH, container_config
 from podling.kubelet.env import ConfigError
 from podling.kubelet.image_manager import ImageError, Report
 from podling.kubelet.pod_actions import Start, Waiting
 from podling.kubelet.pod_context import PodContext, container_event
 from podling.kubelet.volumes.image import image_volumes
 from podling.kubelet.volumes.plugin import Mounted, VolumeError
-from podling.runtime.protocol import ContainerStatus, CRIError, Image, SandboxStatus
+from podling.runtime.protocol import ContainerState, ContainerStatus, CRIError, Image, SandboxStatus
 
 log = logging.getLogger(__name__)
 
@@ -99,9 +99,9 @@ class ContainerStarter:
             volumes = {**await self._set_up_volumes(), **mounted_images}
             for old in start.replaces:
                 await runtime.remove_container(old.id)
-                await asyncio.to_thread(_remove_logs, old)
+                await asyncio.to_thread(_remove_files, old)
             config = await container_config(self._context, self._with_ips(pod, sandbox.ips), start, image, volumes)
-        except (ConfigError, ApiError, ConnectionFailed) as error:
+        except (ConfigError, ApiError, ConnectionFailed, OSError) as error:
             report("Warning", "Failed", f"Error: {error}")
             return self._troubled(start, Waiting("CreateContainerConfigError", str(error)))
         except VolumeError as error:
@@ -117,10 +117,10 @@ class ContainerStarter:
             await runtime.start_container(container_id)
         except CRIError as error:
             report("Warning", "Failed", f"Error: {error.message}")
-            self._trouble[name] = _Trouble(
-                start.attempt, start.container.image, Waiting("RunContainerError", error.message), 0.0
-            )
-            return None
+            retry_at = self._troubled(start, Waiting("RunContainerError", error.message))
+            ended = (await runtime.container_status(container_id)).state == ContainerState.EXITED
+            # An exited one is restarted as others are; one that was not even tried would be tried again at once.
+            return None if ended else retry_at
         report("Normal", "Started", "Container started")
         self._trouble.pop(name, None)
         if not self._trouble:
@@ -241,8 +241,10 @@ class ContainerStarter:
             self._wake()
 
 
-def _remove_logs(status: ContainerStatus) -> None:
-    """The log of a removed container, with what was rotated away of it."""
+def _remove_files(status: ContainerStatus) -> None:
+    """The log of a removed container, with what was rotated away of it, and its termination message."""
     path = Path(status.log_path)
     for old in [path, *path.parent.glob(f"{path.name}.*")]:
         old.unlink(missing_ok=True)
+    if message := status.annotations.get(TERMINATION_PATH):
+        Path(message).unlink(missing_ok=True)

@@ -38,9 +38,9 @@ def _usable_name(name: str) -> bool:
     return bool(name) and "=" not in name and all(0x20 <= ord(char) < 0x7F for char in name)
 
 
-def _text(key: str, value: bytes) -> str:
+def _text(key: str, value: str | bytes) -> str:
     try:
-        return value.decode()
+        return value if isinstance(value, str) else value.decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"value of key {key} is not valid UTF-8") from error
 
@@ -56,12 +56,13 @@ async def container_env(
     namespace = pod.metadata.namespace
     result: dict[str, str] = {}
     for source in container.env_from:
-        entries: Mapping[str, bytes] = {}
+        entries: Mapping[str, str | bytes] = {}
         if (config_ref := source.config_map_ref) is not None:
             config_map = await objects.config_map(namespace, config_ref.name)
             if config_map is None and not config_ref.optional:
                 raise ConfigError(f'configmap "{config_ref.name}" not found')
-            entries = config_map_data(config_map) if config_map is not None else {}
+            # Not its binaryData: that is for files.
+            entries = config_map.data if config_map is not None else {}
         elif (secret_ref := source.secret_ref) is not None:
             secret = await objects.secret(namespace, secret_ref.name)
             if secret is None and not secret_ref.optional:
@@ -114,10 +115,10 @@ async def _referenced(
             if config_ref.optional:
                 return None
             raise ConfigError(f'configmap "{config_ref.name}" not found')
-        found = config_map_data(config_map).get(config_ref.key)
-        if found is None and not config_ref.optional:
+        text = config_map.data.get(config_ref.key)
+        if text is None and not config_ref.optional:
             raise ConfigError(f"couldn't find key {config_ref.key} in ConfigMap {namespace}/{config_ref.name}")
-        return None if found is None else _text(config_ref.key, found)
+        return text
     if (secret_ref := source.secret_key_ref) is not None:
         secret = await objects.secret(namespace, secret_ref.name)
         if secret is None:

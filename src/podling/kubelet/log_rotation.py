@@ -49,7 +49,12 @@ class LogRotation:
 
     async def _rotate(self, container_id: str, path: Path) -> None:
         # One stat is quicker than handing it to a thread.
-        if os.stat(path).st_size < MAX_BYTES:
+        try:
+            if os.stat(path).st_size < MAX_BYTES:
+                return
+        except FileNotFoundError:
+            # Somebody deleted it, or a rotation was cut short.
+            await self._runtime.reopen_container_log(container_id)
             return
         rotated = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
         await asyncio.to_thread(path.rename, rotated)

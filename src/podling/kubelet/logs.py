@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncGenerator
 from datetime import datetime
 from pathlib import Path
@@ -34,12 +35,13 @@ _EVENTS = flags.MODIFY | flags.CLOSE_WRITE | flags.MOVE_SELF | flags.DELETE_SELF
 
 
 class FileWatch:
-    """Wakes when a file is written, closed by its writer, moved or deleted."""
+    """Wakes when a file is written, closed by its writer, moved or deleted, or another takes its name."""
 
     def __init__(self, path: Path) -> None:
         self._inotify = INotify(nonblocking=True)
         self._changed = asyncio.Event()
         self.follow(path)
+        self._inotify.add_watch(str(path.parent), flags.CREATE | flags.MOVED_TO)
         asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._read)
 
     def follow(self, path: Path) -> None:
@@ -114,7 +116,7 @@ class _Filter:
 
     def lines(self, raw: bytes) -> bytes:
         out: list[bytes] = []
-        for line in raw.splitlines(keepends=True):
+        for line in _lines(raw):
             parts = line.split(b" ", 3)
             if len(parts) < 4:
                 continue
@@ -140,6 +142,11 @@ class _Filter:
             data = data[: self._left]
             self._left -= len(data)
         return data
+
+
+def _lines(raw: bytes) -> list[bytes]:
+    """With their ends. Not bytes.splitlines, which takes a carriage return, as progress bars use it, for an end."""
+    return [line for line in re.split(rb"(?<=\n)", raw) if line]
 
 
 async def read_logs(path: Path, options: LogOptions, exited: asyncio.Event) -> AsyncGenerator[bytes, None]:

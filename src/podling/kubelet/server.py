@@ -44,7 +44,7 @@ class KubeletServer:
         context.load_cert_chain(cert, key)
         context.load_verify_locations(ca)
         context.verify_mode = ssl.CERT_OPTIONAL
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, address, port, ssl_context=context, reuse_address=True).start()
 

@@ -16,12 +16,13 @@ _MAX_LOG_LINES = 80
 
 
 def termination_message(status: ContainerStatus) -> str:
-    """Of an exited container; empty where there is none. Reads files."""
+    """Of an exited container; empty where there is none. Reads files: of a long message the end, as upstream does."""
     path = status.annotations.get(TERMINATION_PATH, "")
     message = ""
     if path:
         try:
             with Path(path).open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - _MAX_MESSAGE))
                 message = file.read(_MAX_MESSAGE).decode("utf-8", "replace")
         except OSError:
             message = ""

@@ -38,7 +38,8 @@ def write(volume: Path, payload: Payload, group: int | None) -> bool:
     for entry in volume.iterdir():
         if entry.name.startswith("..") and entry.name not in (_DATA, fresh.name):
             shutil.rmtree(entry)
-        elif not entry.name.startswith("..") and entry.name not in wanted:
+        elif entry.is_symlink() and entry.name not in (_DATA, *wanted):
+            # What is no link is none of ours: a directory made for a subPath that names no file.
             entry.unlink()
     return True
 

@@ -105,7 +105,9 @@ async def payload(pod: Pod, volume: Volume, objects: ObjectSource, allocatable: 
             files.update(_project(volume, "secret", wanted.name, data, wanted.items, wanted.optional, mode))
         elif part.downward_api is not None:
             for item in part.downward_api.items:
-                files[item.path] = File(_downward(pod, volume, item, allocatable), item.mode or mode)
+                files[item.path] = File(
+                    _downward(pod, volume, item, allocatable), mode if item.mode is None else item.mode
+                )
     return files
 
 
