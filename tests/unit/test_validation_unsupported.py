@@ -37,7 +37,6 @@ REFUSED = [
         "spec: {volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]}",
         "spec.volumes[0].persistentVolumeClaim",
     ),
-    ("spec: {volumes: [{name: v, image: {reference: i}}]}", "spec.volumes[0].image"),
     ("spec: {volumes: [{name: v, emptyDir: {medium: HugePages}}]}", "spec.volumes[0].emptyDir.medium"),
     (
         "spec: {serviceAccountName: a, volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: t}}]}}]}",
