@@ -61,7 +61,8 @@ def test_merged_layers_are_seen_read_only_and_not_executable(
 
 def test_image_of_a_volume_is_in_use_and_not_pruned(cluster: Cluster, namespace: str, registry: Registry) -> None:
     script = "trap 'cat /d/models/more; echo; exit' TERM; echo ready; while true; do sleep 0.05; done"
-    image = images.push(registry, *data())
+    # Content of its own: what other tests pulled of the same content would be removed in the same line.
+    image = images.push(registry, *data("for one test"))
     cluster.apply(pod("p", container("main", script, volumeMounts=[mount("data", "/d")]), volumes=[volume(image)]))
     cluster.wait("pod/p", "condition=Ready")
     prune = ("image", "prune", "--data-dir", str(cluster.data_dir))
