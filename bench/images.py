@@ -1,7 +1,8 @@
 """Pulling a 200 MB image of 8 layers from a registry on loopback: Podling, `podman pull` and `ctr image pull` take turns.
 
-Each candidate has a storage of its own, on the same disk, empty before each first pull; containerd is started for this and
-ended afterwards. "Unchanged" is what a Pod with imagePullPolicy Always costs once the image is there. Run alone with
+Each candidate has a storage of its own, on the same disk, a fresh one for each first pull (nothing is deleted before the
+end: ext4 is slow at making files for seconds after others were deleted); containerd is started for this and ended
+afterwards. "Unchanged" is what a Pod with imagePullPolicy Always costs once the image is there. Run alone with
 `python -m bench.images`.
 """
 
@@ -37,7 +38,7 @@ _WAIT_SECONDS = 20.0
 
 
 class Peer:
-    """A candidate: `clear` empties its storage, `pull` pulls NAME and returns when it is unpacked."""
+    """A candidate: `clear` gives it an empty storage, `pull` pulls NAME and returns when it is unpacked."""
 
     def __init__(self, name: str, pull: Callable[[], None], clear: Callable[[], None]) -> None:
         self.name = name
@@ -71,18 +72,17 @@ def _run(*argv: str | Path, env: dict[str, str] | None = None) -> None:
 def _podling(directory: Path, registry: Registry) -> Iterator[Peer]:
     """As the agent does it, in this process."""
     loop = asyncio.Runner()
+    stores: list[ImageStore] = []
 
-    def opened() -> ImageStore:
-        store = ImageStore(directory / "images", directory / "run", registry.registries_conf)
-        loop.run(store.open())
-        return store
-
-    stores = [opened()]
+    def close() -> None:
+        while stores:
+            loop.run(stores.pop().close())
 
     def clear() -> None:
-        loop.run(stores.pop().close())
-        shutil.rmtree(directory)
-        stores.append(opened())
+        close()
+        fresh = _fresh(directory)
+        stores.append(ImageStore(fresh / "images", fresh / "run", registry.registries_conf))
+        loop.run(stores[0].open())
 
     def pull() -> None:
         loop.run(stores[0].pull_image(NAME))
@@ -90,57 +90,54 @@ def _podling(directory: Path, registry: Registry) -> Iterator[Peer]:
     try:
         yield Peer("podling", pull, clear)
     finally:
-        loop.run(stores.pop().close())
+        close()
         loop.close()
 
 
 @contextmanager
 def _podman(directory: Path, registry: Registry) -> Iterator[Peer]:
-    argv = ["podman", "--root", f"{directory}/graph", "--runroot", f"{directory}/run", "--tmpdir", f"{directory}/tmp"]
-    storage_conf = directory / "storage.conf"
-    environment = {
-        "CONTAINERS_STORAGE_CONF": str(storage_conf),
-        "XDG_DATA_HOME": str(directory),
-        "_CONTAINERS_ROOTLESS_UID": "1",
-    }
-    pull = [*argv, "--storage-driver", "overlay", "pull", "--quiet", "--tls-verify=false", registry.location(NAME)]
+    argv: list[str] = []
+    # podman refuses a run root whose path is longer than 50 characters.
+    run_roots = Path(tempfile.mkdtemp(prefix="pbi-"))
+    environment = {"_CONTAINERS_ROOTLESS_UID": "1"}
 
     def clear() -> None:
-        _unmount_below(directory)
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir()
-        storage_conf.write_text(
-            f'[storage]\ndriver = "overlay"\ngraphroot = "{directory}/graph"\nrunroot = "{directory}/run"\n'
-        )
+        fresh, run_root = _fresh(directory), _fresh(run_roots)
+        conf = fresh / "storage.conf"
+        conf.write_text(f'[storage]\ndriver = "overlay"\ngraphroot = "{fresh}/graph"\nrunroot = "{run_root}"\n')
+        environment.update(CONTAINERS_STORAGE_CONF=str(conf), XDG_DATA_HOME=str(fresh))
+        argv[:] = ["podman", "--root", f"{fresh}/graph", "--runroot", str(run_root), "--tmpdir", f"{fresh}/tmp"]
+        argv.extend(["--storage-driver", "overlay", "pull", "--quiet", "--tls-verify=false", registry.location(NAME)])
 
-    clear()
     try:
-        yield Peer("podman pull", lambda: _run(*pull, env=environment), clear)
+        yield Peer("podman pull", lambda: _run(*argv, env=environment), clear)
     finally:
-        clear()
+        _unmount_below(directory)
+        _unmount_below(run_roots)
+        shutil.rmtree(run_roots, ignore_errors=True)
 
 
 @contextmanager
 def _containerd(directory: Path, registry: Registry) -> Iterator[Peer]:
-    address = directory / "containerd.sock"
-    config = directory / "config.toml"
-    ctr = ["ctr", "--address", str(address)]
     processes: list[subprocess.Popen[bytes]] = []
+    ctr: list[str] = []
 
     def start() -> None:
-        directory.mkdir()
+        fresh = _fresh(directory)
+        config, address = fresh / "config.toml", fresh / "containerd.sock"
         config.write_text(
-            f'version = 2\nroot = "{directory}/root"\nstate = "{directory}/state"\n'
+            f'version = 2\nroot = "{fresh}/root"\nstate = "{fresh}/state"\n'
             'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
-            f'[grpc]\naddress = "{address}"\n[plugins."io.containerd.internal.v1.opt"]\npath = "{directory}/opt"\n'
+            f'[grpc]\naddress = "{address}"\n[plugins."io.containerd.internal.v1.opt"]\npath = "{fresh}/opt"\n'
         )
-        with open(directory / "log", "wb") as log:
+        with open(fresh / "log", "wb") as log:
             argv = ["setpriv", "--pdeathsig", "KILL", "--", "containerd", "--config", str(config)]
             processes.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+        ctr[:] = ["ctr", "--address", str(address)]
         deadline = time.monotonic() + _WAIT_SECONDS
         while subprocess.run([*ctr, "version"], capture_output=True, check=False).returncode:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"containerd does not start: {(directory / 'log').read_text()}")
+                raise RuntimeError(f"containerd does not start: {(fresh / 'log').read_text()}")
             time.sleep(0.05)
 
     def stop() -> None:
@@ -148,20 +145,24 @@ def _containerd(directory: Path, registry: Registry) -> Iterator[Peer]:
             process = processes.pop()
             process.terminate()
             process.wait(_WAIT_SECONDS)
-        _unmount_below(directory)
-        shutil.rmtree(directory, ignore_errors=True)
 
     def clear() -> None:
         stop()
         start()
 
-    start()
+    def pull() -> None:
+        _run(*ctr, "image", "pull", "--plain-http", registry.location(NAME))
+
     try:
-        yield Peer(
-            "ctr image pull", lambda: _run(*ctr, "image", "pull", "--plain-http", registry.location(NAME)), clear
-        )
+        yield Peer("ctr image pull", pull, clear)
     finally:
         stop()
+        _unmount_below(directory)
+
+
+def _fresh(directory: Path) -> Path:
+    directory.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=directory))
 
 
 def _unmount_below(directory: Path) -> None:
