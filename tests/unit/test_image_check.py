@@ -24,11 +24,14 @@ class TokenRegistry:
 
     def __init__(self, *, public: bool) -> None:
         self._public = public
+        self.token_answer: bytes | None = None
         self.seen: list[str] = []
         self.address = ""
 
     async def token(self, request: web.Request) -> web.Response:
         self.seen.append(f"token {request.query['scope']}")
+        if self.token_answer is not None:
+            return web.Response(body=self.token_answer)
         alice = "Basic " + base64.b64encode(b"alice:wonderland").decode()
         if self._public or request.headers.get("Authorization") == alice:
             return web.json_response({"token": f"for-{request.query['service']}"})
@@ -88,6 +91,34 @@ def test_only_a_plain_yes_counts(
     asyncio.run(registry.run(test))
     if unchanged:
         assert registry.seen == ["manifest", "token repository:team/app:pull", "manifest"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b'"token"',
+        b'{"token": 5}',
+        b"[" * 100_000,
+        b'{"token": "a\\nb: c"}',
+        b" " * (2 << 20) + b"{}",
+    ],
+    ids=lambda answer: answer[:20].decode(),
+)
+def test_token_that_is_none_is_no_yes(tmp_path: Path, answer: bytes) -> None:
+    registry = TokenRegistry(public=True)
+    registry.token_answer = answer
+
+    async def test() -> None:
+        check = RegistryCheck(tmp_path / "absent.conf")
+        try:
+            assert not await check.unchanged(image_name.parse(f"{registry.address}/team/app:1"), [DIGEST], None)
+        finally:
+            await check.close()
+
+    asyncio.run(registry.run(test))
 
 
 @pytest.mark.parametrize(

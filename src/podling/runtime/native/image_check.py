@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec import Struct
+
 from podling.runtime.image_name import ImageName
 from podling.runtime.native import image_auth, image_registries
 from podling.runtime.native.image_registries import Endpoint
@@ -33,6 +36,7 @@ _ACCEPT = ", ".join(
     )
 )
 _SECONDS = 5.0
+_MAX_TOKEN_BYTES = 1 << 20
 _CHALLENGE_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -131,12 +135,30 @@ class RegistryCheck:
             async with self._session.get(realm, params=query, headers=basic, ssl=verify) as response:
                 if response.status != 200:
                     return _Answer(response.status)
-                answer = await response.json(content_type=None)
-            headers["Authorization"] = f"Bearer {answer.get('token') or answer.get('access_token')}"
+                answer = await _token(response)
+            headers["Authorization"] = f"Bearer {answer.token or answer.access_token}"
         else:
             return _Answer(401)
         async with self._session.request(method, url, headers=headers, ssl=verify) as response:
             return _Answer.of(response)
+
+
+class _Token(Struct):
+    token: str | None = None
+    access_token: str | None = None
+
+
+async def _token(response: aiohttp.ClientResponse) -> _Token:
+    """Of a server that is not trusted. Raises ValueError."""
+    body = b""
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_TOKEN_BYTES:
+            raise ValueError("the answer with the token is too long")
+    try:
+        return msgspec.json.decode(body, type=_Token)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _basic(auth: AuthConfig) -> str:
