@@ -32,8 +32,9 @@ def volume(image: str, **fields: Any) -> dict[str, Any]:
 def test_merged_layers_are_seen_read_only_and_not_executable(
     cluster: Cluster, namespace: str, registry: Registry
 ) -> None:
+    # Two streams of a container have no order among each other.
     script = (
-        "cat /data/models/weights; echo; cat /data/models/more; echo; ls /data; touch /data/x; sh -c /data/run.sh; "
+        "exec 2>&1; cat /data/models/weights; echo; cat /data/models/more; echo; ls /data; touch /data/x; sh -c /data/run.sh; "
         "cat /sub/more"
     )
     mounts = [mount("data", "/data"), mount("data", "/sub", subPath="models")]
