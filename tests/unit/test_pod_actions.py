@@ -183,7 +183,16 @@ def test_a_pod_that_had_ended_needs_no_new_sandbox(policy: str, exit_code: int, 
 def test_a_changed_image_stops_the_container_and_starts_it_again_whatever_the_policy() -> None:
     running = actions(pod("Never"), container(image="old"))
     assert [kill.message for kill in running.kill] == ["Container main definition changed, will be restarted"]
-    assert started(actions(pod("Never"), container(exit_code=0, image="old"))) == ["main"]
+    stopped = actions(pod("Never"), container(exit_code=0, image="old"))
+    assert started(stopped) == ["main"]
+    assert stopped.waiting["main"].reason == "ContainerCreating"
+
+
+@pytest.mark.parametrize(("policy", "again"), [("Never", []), ("OnFailure", []), ("Always", ["main"])])
+def test_a_new_image_does_not_start_what_had_ended_before(policy: str, again: list[str]) -> None:
+    p, ended = pod(policy), container(exit_code=0, image="old")
+    p.status = generate(p, Observed(records=Records.of([sandbox()], [ended]), ended=True), NOW / SECOND)
+    assert started(actions(p, ended)) == again
 
 
 def test_the_count_of_lost_records_is_kept() -> None:

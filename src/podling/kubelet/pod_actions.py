@@ -99,8 +99,8 @@ def next_backoff(waited: int) -> int:
 
 
 def restarts(pod: Pod, container: Container, status: ContainerStatus) -> bool:
-    """Whether an exited container is started again by the restart policy that holds for it."""
-    if image_changed(container, status):
+    """Whether an exited container is started again by the restart policy that holds for it, or with another image."""
+    if image_changed(container, status) and not _told(pod, status):
         return True
     policy = container.restart_policy or pod.spec.restart_policy
     return policy == "Always" or (policy == "OnFailure" and status.exit_code != 0)
@@ -109,6 +109,14 @@ def restarts(pod: Pod, container: Container, status: ContainerStatus) -> bool:
 def image_changed(container: Container, status: ContainerStatus) -> bool:
     """Whether the specification names another image than it did when the container was made."""
     return status.annotations.get(IMAGE_ANNOTATION, container.image) != container.image
+
+
+def _told(pod: Pod, status: ContainerStatus) -> bool:
+    """Whether the Pod's status says that the container has ended. Then it did so by itself, and the end holds."""
+    return any(
+        told.state.terminated is not None and told.container_id.endswith(status.id)
+        for told in pod.status.container_statuses
+    )
 
 
 def init_restarts(pod: Pod, container: Container) -> bool:
@@ -214,6 +222,9 @@ class _Plan:
             elif restarts(self.pod, container, status):
                 alive = True
                 self.start(container, status)
+                if image_changed(container, status):
+                    # Stopped on the way to the new image; by the restart policy an end might be final in the API's eyes.
+                    self.actions.waiting[container.name] = default_waiting(self.pod)
         if not alive:
             self.actions.done = True
 

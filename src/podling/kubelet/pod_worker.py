@@ -13,6 +13,7 @@ import logging
 import time
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from podling.api import time as times
 from podling.api.core.v1 import Container, Pod, PodStatus
@@ -241,7 +242,9 @@ class PodWorker:
                         self._messages[status.id] = await asyncio.to_thread(termination_message, status)
 
     def _compute(self) -> Actions:
-        return pod_actions.compute(self.pod, self.records, restart_floor(self.pod, self.records), time.time_ns())
+        # The API may not know yet what was said last.
+        pod = self.pod if self._generated is None else replace(self.pod, status=self._generated)
+        return pod_actions.compute(pod, self.records, restart_floor(pod, self.records), time.time_ns())
 
     def _publish(self, actions: Actions) -> None:
         waiting = self._starter.waiting()

@@ -1,0 +1,212 @@
+"""Pods that change or go while something else is under way: images, deadlines, deletions, a server that does not answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.cluster import Cluster, eventually
+from tests.support.pods import RUN, container, mount, object_, pod
+
+DEAF = "trap '' TERM; while :; do sleep 3600 & wait; done"
+
+
+def status(cluster: Cluster, name: str, index: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = cluster.get("pod", name)["status"]["containerStatuses"][index]
+    return found
+
+
+def messages(cluster: Cluster, name: str, reason: str) -> list[str]:
+    selector = f"involvedObject.name={name},reason={reason}"
+    return [event["message"] for event in cluster.get("events", "--field-selector", selector)["items"]]
+
+
+def process(cluster: Cluster, name: str) -> int:
+    return int((cluster.run_dir / f"{name}.pid").read_text().split()[0])
+
+
+def conditions(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
+    return {each["type"]: each for each in cluster.get("pod", name)["status"]["conditions"]}
+
+
+# -- the specification
+
+
+def test_a_new_image_restarts_its_container_alone(cluster: Cluster, namespace: str) -> None:
+    nginx = {"name": "web", "image": "nginx", "imagePullPolicy": "IfNotPresent"}
+    cluster.apply(pod("p", container("other"), nginx, restartPolicy="Never"))
+    cluster.wait("pod/p", "condition=Ready")
+    before = {s["name"]: s for s in cluster.get("pod", "p")["status"]["containerStatuses"]}
+    cluster.kubectl("set", "image", "pod/p", "web=docker.io/library/nginx")
+    cluster.wait("pod/p", "jsonpath={.status.containerStatuses[?(@.name=='web')].restartCount}=1")
+    after = {s["name"]: s for s in cluster.get("pod", "p")["status"]["containerStatuses"]}
+    assert after["web"]["lastState"]["terminated"]["containerID"] == before["web"]["containerID"]
+    assert after["web"]["lastState"]["terminated"]["exitCode"] == 0
+    assert (after["other"]["restartCount"], after["other"]["containerID"]) == (0, before["other"]["containerID"])
+    assert "Container web definition changed, will be restarted" in messages(cluster, "p", "Killing")
+
+
+def test_a_bad_image_can_be_mended_while_its_pull_backs_off(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(pod("p", {**container(), "image": "no/such:image"}))
+    cluster.wait("pod/p", "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff")
+    cluster.kubectl("set", "image", "pod/p", "main=busybox")
+    cluster.wait("pod/p", "condition=Ready", timeout=5)
+    assert status(cluster, "p")["restartCount"] == 0
+
+
+def test_a_deadline_given_to_a_pod_that_runs_ends_it(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(pod("p", container("a"), {**container("b"), "image": "no/such:image"}))
+    cluster.wait("pod/p", "jsonpath={.status.containerStatuses[1].state.waiting.reason}=ImagePullBackOff")
+    cluster.kubectl("patch", "pod", "p", "-p", json.dumps({"spec": {"activeDeadlineSeconds": 1}}))
+    cluster.wait("pod/p", "jsonpath={.status.phase}=Failed")
+    found = cluster.get("pod", "p")["status"]
+    assert found["reason"] == "DeadlineExceeded"
+    assert found["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
+    assert found["containerStatuses"][1]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    assert conditions(cluster, "p")["Ready"]["reason"] == "PodFailed"
+
+
+# -- deletion
+
+
+@pytest.mark.parametrize(
+    ("shown", "spec"),
+    [
+        ("ImagePullBackOff", {"containers": [{**container(), "image": "no/such:image"}]}),
+        (
+            "CreateContainerConfigError",
+            {"containers": [container(envFrom=[{"configMapRef": {"name": "missing"}}])]},
+        ),
+        ("RunContainerError", {"containers": [{**container(), "command": ["/no/such/program"]}]}),
+        ("CrashLoopBackOff", {"containers": [container(script="exit 1")]}),
+        ("Init:0/1", {"initContainers": [container("step")]}),
+        ("ContainerCreating", {"volumes": [{"name": "v", "configMap": {"name": "missing"}}]}),
+        ("Completed", {"containers": [container(script="exit 0")], "restartPolicy": "Never"}),
+    ],
+)
+def test_a_pod_can_be_deleted_in_any_state(cluster: Cluster, namespace: str, shown: str, spec: dict[str, Any]) -> None:
+    with cluster.kubectl_lines("get", "pods", "-w", "--no-headers") as lines:
+        cluster.apply(pod("p", **spec))
+        assert any(line.split()[2] == shown for line in lines)
+    uid = cluster.get("pod", "p")["metadata"]["uid"]
+    cluster.kubectl("delete", "pod", "p", "--timeout=5s")
+    assert cluster.leftovers(uid) == []
+
+
+def test_a_pod_with_a_finalizer_ends_while_it_is_kept(cluster: Cluster, namespace: str) -> None:
+    broken = {**container("b"), "image": "no/such:image"}
+    cluster.apply(pod("p", container("a"), broken, metadata={"finalizers": ["podling.test/keep"]}))
+    cluster.wait("pod/p", "jsonpath={.status.containerStatuses[1].state.waiting.reason}=ImagePullBackOff")
+    cluster.kubectl("delete", "pod", "p", "--wait=false")
+    cluster.wait("pod/p", "jsonpath={.status.phase}=Failed")
+    ended = [s["state"]["terminated"] for s in cluster.get("pod", "p")["status"]["containerStatuses"]]
+    assert [(e["exitCode"], e["reason"]) for e in ended] == [(0, "Completed"), (137, "ContainerStatusUnknown")]
+    cluster.kubectl("patch", "pod", "p", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+    cluster.wait("pod/p", "delete")
+
+
+def test_a_second_deletion_can_shorten_the_grace_period(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(pod("p", container(script=DEAF), terminationGracePeriodSeconds=3600))
+    cluster.wait("pod/p", "condition=Ready")
+    cluster.kubectl("delete", "pod", "p", "--wait=false")
+    cluster.wait("pod/p", "jsonpath={.metadata.deletionGracePeriodSeconds}=3600")
+    cluster.kubectl("delete", "pod", "p", "--grace-period=1", "--timeout=20s")
+
+
+def test_a_forced_deletion_makes_room_for_a_pod_of_the_same_name_at_once(cluster: Cluster, namespace: str) -> None:
+    port: dict[str, Any] = {"ports": [{"containerPort": 80, "hostPort": 20000 + cluster.port % 1000}]}
+    cluster.apply(pod("p", container(script=f"echo old; {DEAF}", **port), terminationGracePeriodSeconds=3600))
+    cluster.wait("pod/p", "condition=Ready")
+    uid = cluster.get("pod", "p")["metadata"]["uid"]
+    cluster.kubectl("delete", "pod", "p", "--force", "--grace-period=0")
+    cluster.apply(pod("p", container(script=f"echo new; {RUN}", **port)))
+    cluster.wait("pod/p", "condition=Ready")
+    assert cluster.logs("p") == "new\n"
+    eventually(lambda: not cluster.leftovers(uid))
+
+
+# -- the server
+
+
+def test_the_status_catches_up_with_what_happened_while_the_server_did_not_answer(
+    cluster: Cluster, namespace: str
+) -> None:
+    shared: dict[str, Any] = {"volumeMounts": [mount("run", "/run-dir")]}
+    go = cluster.run_dir / f"go-{namespace}"
+    script = f"echo started >> /run-dir/{go.name}.log; until [ -e /run-dir/{go.name} ]; do sleep 0.02; done; exit 4"
+    volumes = [{"name": "run", "hostPath": {"path": str(cluster.run_dir)}}]
+    cluster.apply(pod("p", container(script=script, **shared), volumes=volumes))
+    cluster.wait("pod/p", "condition=Ready")
+    log = Path(f"{go}.log")
+    server = process(cluster, "server")
+    os.kill(server, signal.SIGSTOP)
+    try:
+        go.touch()
+        # It ends, is restarted at once, and ends again: the back-off begins, and nobody can be told.
+        eventually(lambda: log.read_text().count("started") == 2)
+    finally:
+        os.kill(server, signal.SIGCONT)
+    cluster.wait("pod/p", "jsonpath={.status.containerStatuses[0].state.waiting.reason}=CrashLoopBackOff")
+    found = status(cluster, "p")
+    assert (found["restartCount"], found["lastState"]["terminated"]["exitCode"]) == (1, 4)
+    assert conditions(cluster, "p")["Ready"]["status"] == "False"
+
+
+def test_the_kubelet_mends_a_status_that_others_wrote(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(pod("p", readinessGates=[{"conditionType": "podling.test/gate"}]))
+    cluster.wait("pod/p", "condition=ContainersReady")
+    text = 'corresponding condition of pod readiness gate "podling.test/gate" does not exist.'
+    assert conditions(cluster, "p")["Ready"]["message"] == text
+
+    def write(kind: str, value: str) -> None:
+        body = {"status": {"conditions": [{"type": kind, "status": value}]}}
+        cluster.kubectl("patch", "pod", "p", "--subresource=status", "-p", json.dumps(body))
+
+    write("podling.test/gate", "True")
+    cluster.wait("pod/p", "condition=Ready")
+    write("ContainersReady", "False")
+    cluster.wait("pod/p", "condition=ContainersReady")
+    assert conditions(cluster, "p")["podling.test/gate"]["status"] == "True"
+
+
+# -- the node's own server
+
+
+def test_readers_that_hang_up_leave_nothing_open(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(pod("p", container(script=f"echo up; {RUN}")))
+    cluster.wait("pod/p", "condition=Ready")
+    agent = process(cluster, "agent")
+
+    def watches() -> int:
+        links = Path(f"/proc/{agent}/fd").iterdir()
+        return sum(_target(link) == "anon_inode:inotify" for link in links)
+
+    before = watches()
+    for _ in range(3):
+        with cluster.kubectl_lines("logs", "-f", "p") as lines:
+            assert next(lines) == "up"
+    eventually(lambda: watches() == before)
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:
+        return ""
+
+
+def test_a_volume_that_cannot_be_read_while_the_server_is_away_is_refreshed_later(
+    cluster: Cluster, namespace: str
+) -> None:
+    cluster.apply(object_("ConfigMap", "c", data={"key": "old"}))
+    script = f"until grep -q new /config/key; do sleep 0.05; done; echo seen; {RUN}"
+    volumes = [{"name": "v", "configMap": {"name": "c"}}]
+    cluster.apply(pod("p", container(script=script, volumeMounts=[mount("v", "/config")]), volumes=volumes))
+    cluster.wait("pod/p", "condition=Ready")
+    cluster.apply(object_("ConfigMap", "c", data={"key": "new"}))
+    with cluster.kubectl_lines("logs", "-f", "p") as lines:
+        assert next(lines) == "seen"
