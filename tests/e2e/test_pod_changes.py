@@ -210,3 +210,20 @@ def test_a_volume_that_cannot_be_read_while_the_server_is_away_is_refreshed_late
     cluster.apply(object_("ConfigMap", "c", data={"key": "new"}))
     with cluster.kubectl_lines("logs", "-f", "p") as lines:
         assert next(lines) == "seen"
+
+
+def test_a_part_of_the_nodes_files_shown_by_a_sub_path_outlives_the_pod(cluster: Cluster, namespace: str) -> None:
+    kept = cluster.directory / f"kept-{namespace}"
+    kept.mkdir()
+    (kept / "file").write_text("precious")
+    script = "cat /part/file /alone; echo from the pod > /part/new; exit 1"
+    mounts = [mount("host", "/part", subPath=kept.name), mount("host", "/alone", subPath=f"{kept.name}/file")]
+    volumes = [{"name": "host", "hostPath": {"path": str(cluster.directory)}}]
+    cluster.apply(pod("p", container(script=script, volumeMounts=mounts), volumes=volumes))
+    cluster.wait("pod/p", "jsonpath={.status.containerStatuses[0].restartCount}=1")
+    assert cluster.logs("p") == "preciousprecious"
+    uid = cluster.get("pod", "p")["metadata"]["uid"]
+    cluster.kubectl("delete", "pod", "p")
+    assert cluster.leftovers(uid) == []
+    assert not (cluster.data_dir / "pods" / uid).exists()
+    assert sorted(path.name for path in kept.iterdir()) == ["file", "new"]

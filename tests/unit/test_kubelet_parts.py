@@ -13,6 +13,7 @@ from podling.api.core.v1 import (
     ContainerPort,
     DownwardAPIVolumeFile,
     DownwardAPIVolumeSource,
+    EmptyDirVolumeSource,
     HostAlias,
     Node,
     NodeStatus,
@@ -38,7 +39,8 @@ from podling.kubelet.log_rotation import tidy
 from podling.kubelet.termination_message import termination_message
 from podling.kubelet.volumes.atomic_writer import write
 from podling.kubelet.volumes.content import File, payload
-from podling.kubelet.volumes.subpath import subpath
+from podling.kubelet.volumes.empty_dir import EmptyDir
+from podling.kubelet.volumes.subpath import open_subpath
 from podling.runtime.protocol import ContainerMetadata, ContainerState, ContainerStatus
 
 
@@ -141,19 +143,27 @@ def test_content_is_replaced_at_one_stroke(tmp_path: Path) -> None:
     assert not (tmp_path / before).exists()
 
 
+def subpath(volume: Path, relative: str) -> Path:
+    found = open_subpath(volume, relative, "v", "c")
+    try:
+        return Path(os.readlink(f"/proc/self/fd/{found}"))
+    finally:
+        os.close(found)
+
+
 def test_sub_paths_stay_in_the_volume(tmp_path: Path) -> None:
     (tmp_path / "volume").mkdir()
     (tmp_path / "volume").chmod(0o2777)
-    assert subpath(tmp_path / "volume", "a/b", "v", "c") == tmp_path / "volume" / "a" / "b"
+    assert subpath(tmp_path / "volume", "a/b") == tmp_path / "volume" / "a" / "b"
     assert (tmp_path / "volume" / "a" / "b").stat().st_mode & 0o7777 == 0o2777
     (tmp_path / "config").mkdir()
     write(tmp_path / "config", {"file": File(b"1", 0o644)}, None)
     data = os.readlink(tmp_path / "config" / "..data")
-    assert subpath(tmp_path / "config", "file", "v", "c") == tmp_path / "config" / data / "file"
+    assert subpath(tmp_path / "config", "file") == tmp_path / "config" / data / "file"
     (tmp_path / "volume" / "out").symlink_to("/etc")
     for relative in ("out", "out/passwd", "../x", "/etc"):
         with pytest.raises(ConfigError):
-            subpath(tmp_path / "volume", relative, "v", "c")
+            subpath(tmp_path / "volume", relative)
 
 
 def test_rotated_logs_are_packed_and_bounded(tmp_path: Path) -> None:
@@ -246,3 +256,17 @@ def test_of_a_long_termination_message_the_end_is_told(tmp_path: Path) -> None:
     )
     message = termination_message(status)
     assert (len(message), message[-4:]) == (4096, "aend")
+
+
+@pytest.mark.parametrize(("group", "mode"), [(None, 0o777), (os.getgid(), 0o2777)])
+def test_an_empty_dir_is_whole_even_if_an_earlier_agent_was_killed_making_it(
+    tmp_path: Path, group: int | None, mode: int
+) -> None:
+    # As left by that agent.
+    (tmp_path / ".v").mkdir(mode=0o700)
+    volume = Volume(name="v", empty_dir=EmptyDirVolumeSource())
+    EmptyDir().set_up(pod(), volume, tmp_path / "v", group)
+    assert (tmp_path / "v").stat().st_mode & 0o7777 == mode
+    (tmp_path / "v").chmod(0o750)
+    EmptyDir().set_up(pod(), volume, tmp_path / "v", group)
+    assert (tmp_path / "v").stat().st_mode & 0o7777 == 0o750

@@ -14,7 +14,7 @@ from podling.kubelet.expansion import expand
 from podling.kubelet.pod_actions import BACKOFF_ANNOTATION, IMAGE_ANNOTATION, Start
 from podling.kubelet.pod_context import PodContext
 from podling.kubelet.volumes.plugin import Mounted
-from podling.kubelet.volumes.subpath import subpath
+from podling.kubelet.volumes.subpath import mount_subpath
 from podling.runtime.protocol import (
     ContainerConfig,
     ContainerMetadata,
@@ -123,7 +123,11 @@ def _mounts(
     variables: dict[str, str],
     termination_log: Path,
 ) -> list[Mount]:
-    mounts = [_volume_mount(container, mount, volumes[mount.name], variables) for mount in container.volume_mounts]
+    parts = context.paths.subpaths(pod.metadata.uid) / container.name
+    mounts = [
+        _volume_mount(container, mount, volumes[mount.name], variables, parts / str(index))
+        for index, mount in enumerate(container.volume_mounts)
+    ]
     taken = {mount.container_path.rstrip("/") for mount in mounts}
     if "/etc/hosts" not in taken:
         hosts = context.paths.etc_hosts(pod.metadata.uid)
@@ -137,11 +141,16 @@ def _mounts(
     return mounts
 
 
-def _volume_mount(container: Container, mount: VolumeMount, volume: Mounted, variables: dict[str, str]) -> Mount:
+def _volume_mount(
+    container: Container, mount: VolumeMount, volume: Mounted, variables: dict[str, str], part: Path
+) -> Mount:
+    """`part` is where a subPath is mounted on the node."""
     relative = mount.sub_path or _sub_path_expr(mount, variables)
     source = ""
     if not volume.image:
-        source = str(subpath(volume.path, relative, mount.name, container.name) if relative else volume.path)
+        source = str(part if relative else volume.path)
+        if relative:
+            mount_subpath(volume.path, relative, mount.name, container.name, part)
     path = mount.mount_path if mount.mount_path.startswith("/") else f"/{mount.mount_path}"
     return Mount(
         container_path=path,

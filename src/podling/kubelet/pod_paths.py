@@ -25,6 +25,10 @@ class PodPaths(Struct, frozen=True):
         """`plugin` is the volume type as upstream's directories name it: kubernetes.io~empty-dir."""
         return self.volumes(uid) / plugin / name
 
+    def subpaths(self, uid: str) -> Path:
+        """Where parts of volumes are mounted for containers that ask for a part only."""
+        return self.root / uid / "volume-subpaths"
+
     def etc_hosts(self, uid: str) -> Path:
         return self.root / uid / "etc-hosts"
 

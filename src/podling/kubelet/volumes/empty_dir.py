@@ -6,6 +6,7 @@ Source: Kubernetes documentation "Volumes" (emptyDir).
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from podling.api.core.v1 import Pod, Volume
@@ -18,30 +19,37 @@ _MODE = 0o777
 class EmptyDir:
     directory = "kubernetes.io~empty-dir"
 
-    def set_up(self, pod: Pod, volume: Volume, directory: Path) -> None:
-        """Idempotent: what is there is left as it is. Raises VolumeError."""
+    def set_up(self, pod: Pod, volume: Volume, directory: Path, group: int | None) -> None:
+        """Idempotent: what is there is left as it is. `group` (fsGroup) owns it and what is made in it. Raises VolumeError."""
         source = volume.empty_dir
         assert source is not None
-        fresh = not directory.exists()
-        directory.mkdir(parents=True, exist_ok=True)
-        medium = source.medium
-        if medium == "Memory":
-            if not os.path.ismount(directory):
-                try:
-                    mount_tmpfs(directory, _tmpfs_options(pod, volume))
-                except OSError as error:
-                    raise VolumeError(volume.name, f"cannot mount tmpfs: {error.strerror}") from error
-        elif medium:
-            raise VolumeError(volume.name, f'unknown storage medium "{medium}"')
-        if fresh:
-            directory.chmod(_MODE)
+        if source.medium not in ("", "Memory"):
+            raise VolumeError(volume.name, f'unknown storage medium "{source.medium}"')
+        try:
+            if not directory.exists():
+                _make(directory, group)
+            if source.medium == "Memory" and not os.path.ismount(directory):
+                mount_tmpfs(directory, _tmpfs_options(pod, volume, group))
+        except OSError as error:
+            raise VolumeError(volume.name, f"{error.filename}: {error.strerror}") from error
 
 
-def _tmpfs_options(pod: Pod, volume: Volume) -> str:
+def _make(directory: Path, group: int | None) -> None:
+    """An agent killed on the way leaves no directory that lacks its mode or owner."""
+    fresh = directory.with_name(f".{directory.name}")
+    fresh.mkdir(parents=True, exist_ok=True)
+    if group is not None:
+        os.chown(fresh, -1, group)
+    fresh.chmod(_MODE if group is None else _MODE | stat.S_ISGID)
+    fresh.rename(directory)
+
+
+def _tmpfs_options(pod: Pod, volume: Volume, group: int | None) -> str:
     """The size is the volume's limit or the Pod's memory limit, whichever is less; else the kernel's default."""
     assert volume.empty_dir is not None
     sizes = [volume.empty_dir.size_limit] if volume.empty_dir.size_limit else []
     if all(container.resources.limits.get("memory") for container in pod.spec.containers):
         sizes.append(pod_limits(pod.spec)["memory"])
     size = min((quantity.value() for quantity in sizes if quantity is not None), default=0)
-    return f"mode=777,size={size}" if size else "mode=777"
+    mode = "mode=777" if group is None else f"mode=2777,gid={group}"
+    return f"{mode},size={size}" if size else mode

@@ -17,6 +17,7 @@ from podling.kubelet.volumes.content import Payload, in_memory, is_content, payl
 from podling.kubelet.volumes.empty_dir import EmptyDir
 from podling.kubelet.volumes.host_path import HostPath
 from podling.kubelet.volumes.plugin import Mounted, VolumeError, mount_tmpfs, unmount
+from podling.kubelet.volumes.subpath import unmount_subpaths
 
 _CONTENT_DIRECTORIES = {
     "config_map": "kubernetes.io~configmap",
@@ -58,10 +59,7 @@ class VolumeManager:
             return self._host_path.set_up(volume)
         if volume.empty_dir is not None:
             directory = self._paths.volume(uid, EmptyDir.directory, volume.name)
-            fresh = not directory.exists()
-            self._empty_dir.set_up(pod, volume, directory)
-            if fresh:
-                _apply_fs_group(directory, _fs_group(pod))
+            self._empty_dir.set_up(pod, volume, directory, _fs_group(pod))
             return Mounted(directory)
         for kind, parent in _CONTENT_DIRECTORIES.items():
             if getattr(volume, kind) is not None:
@@ -75,12 +73,12 @@ class VolumeManager:
         await asyncio.to_thread(self._tear_down, uid)
 
     def _tear_down(self, uid: str) -> None:
+        unmount_subpaths(self._paths.subpaths(uid))
         root = self._paths.volumes(uid)
-        if not root.exists():
-            return
-        for mount in _mounts_below(root):
-            unmount(mount)
-        shutil.rmtree(root)
+        if root.exists():
+            for mount in _mounts_below(root):
+                unmount(mount)
+            shutil.rmtree(root)
 
 
 def _show(volume: Volume, directory: Path, content: Payload, group: int | None) -> None:
@@ -108,10 +106,3 @@ def _mounts_below(root: Path) -> list[Path]:
 def _fs_group(pod: Pod) -> int | None:
     context = pod.spec.security_context
     return context.fs_group if context is not None else None
-
-
-def _apply_fs_group(directory: Path, group: int | None) -> None:
-    """Gives a fresh emptyDir to the Pod's fsGroup: group ownership, and new files in it belong to the group too."""
-    if group is not None:
-        os.chown(directory, -1, group)
-        directory.chmod(0o2777)

@@ -30,13 +30,20 @@ class Mounted(Struct, frozen=True):
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-_MS_NOSUID, _MS_NODEV = 2, 4
+_MS_NOSUID, _MS_NODEV, _MS_BIND = 2, 4, 4096
 _MNT_DETACH = 2
 
 
 def mount_tmpfs(target: Path, options: str) -> None:
     """mount(2) of a tmpfs. Raises OSError."""
     if _libc.mount(b"tmpfs", os.fsencode(target), b"tmpfs", _MS_NOSUID | _MS_NODEV, options.encode()):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(target))
+
+
+def bind(descriptor: int, target: Path) -> None:
+    """mount(2) of what the descriptor stands for, without what is mounted below it. Raises OSError."""
+    if _libc.mount(f"/proc/self/fd/{descriptor}".encode(), os.fsencode(target), None, _MS_BIND, None):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(target))
 

@@ -2,7 +2,8 @@
 
 Source: Kubernetes documentation "Volumes" (Using subPath). A container may have put symbolic links into the volume: they are
 followed (the files of ConfigMap volumes are links), but what they lead to has to be in the volume. The result is opened
-step by step without following links, so that a link put there meanwhile is an error.
+step by step without following links, so that a link put there meanwhile is an error; and it is mounted by that descriptor
+where no container reaches, so that what the container gets is what was checked (CVE-2017-1002101).
 """
 
 from __future__ import annotations
@@ -12,12 +13,42 @@ import stat
 from pathlib import Path
 
 from podling.kubelet.env import ConfigError
+from podling.kubelet.volumes.plugin import bind, unmount
 
 _FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def subpath(volume: Path, relative: str, volume_name: str, container: str) -> Path:
-    """The path below `volume`; missing directories are made. Raises ConfigError."""
+def mount_subpath(volume: Path, relative: str, volume_name: str, container: str, target: Path) -> None:
+    """Mounts the path below `volume` at `target`, in the place of what is there. Raises ConfigError and OSError."""
+    found = open_subpath(volume, relative, volume_name, container)
+    try:
+        unmount(target)
+        directory = stat.S_ISDIR(os.fstat(found).st_mode)
+        if target.exists() and target.is_dir() != directory:
+            target.rmdir() if target.is_dir() else target.unlink()
+        if directory:
+            target.mkdir(parents=True, exist_ok=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch()
+        bind(found, target)
+    finally:
+        os.close(found)
+
+
+def unmount_subpaths(root: Path) -> None:
+    """Takes away everything that `mount_subpath` mounted at <root>/<container>/<index>. Raises OSError.
+
+    Never deletes recursively: what is mounted here may be the node's own files."""
+    for parent in root.iterdir() if root.exists() else ():
+        for target in parent.iterdir():
+            unmount(target)
+            target.rmdir() if target.is_dir() else target.unlink()
+        parent.rmdir()
+
+
+def open_subpath(volume: Path, relative: str, volume_name: str, container: str) -> int:
+    """A descriptor (O_PATH) of the path below `volume`; missing directories are made. Raises ConfigError."""
     failure = f'failed to prepare subPath for volumeMount "{volume_name}" of container "{container}"'
     if ".." in relative.split("/") or relative.startswith("/"):
         raise ConfigError(f"{failure}: subPath must be relative and must not contain '..'")
@@ -35,10 +66,12 @@ def subpath(volume: Path, relative: str, volume_name: str, container: str) -> Pa
             if stat.S_ISLNK(os.fstat(current).st_mode):
                 raise ConfigError(f"{failure}: {part} is a symbolic link")
     except OSError as error:
-        raise ConfigError(f"{failure}: {error.strerror}") from error
-    finally:
         os.close(current)
-    return target
+        raise ConfigError(f"{failure}: {error.strerror}") from error
+    except ConfigError:
+        os.close(current)
+        raise
+    return current
 
 
 def _step(parent: int, part: str, mode: int) -> int:
