@@ -348,3 +348,24 @@ def test_full_disk_is_an_error_and_leaves_room_for_a_smaller_image(
             await images.pull_image("tiny:1")
 
     asyncio.run(run())
+
+
+def test_image_whose_layers_go_with_another_while_it_is_pulled_is_whole(registry: Registry, tmp_path: Path) -> None:
+    below = tar(*(member(f"file{number}", random.Random(number).randbytes(100_000)) for number in range(10)))
+    raw_image.image([below]).upload(registry, "docker.io/library/leaving:1")
+    raw_image.image([below, tar(member("own", b"x"))]).upload(registry, "docker.io/library/coming:1")
+
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images:
+            for moment in range(6):
+                await images.pull_image("leaving:1")
+                coming = asyncio.create_task(images.pull_image("coming:1"))
+                await asyncio.sleep(0.02 * moment)
+                await images.remove_image("leaving:1")
+                top, bottom = await images.layers(await coming)
+                assert (top / "own").read_bytes() == b"x"
+                assert (bottom / "file9").stat().st_size == 100_000
+                await images.remove_image("coming:1")
+                assert leftovers(tmp_path) == NOTHING
+
+    asyncio.run(run())

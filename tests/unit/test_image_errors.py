@@ -112,6 +112,7 @@ def test_rejected_signature_has_its_own_reason() -> None:
         ("read tcp 127.0.0.1:1->127.0.0.1:2: read: connection reset by peer", True),
         ('Get "https://quay.io/v2/": net/http: TLS handshake timeout', True),
         ("received unexpected HTTP status: 503 Service Unavailable", True),
+        ("committing the finished image: layer not known", True),
         ("reading manifest 1 in quay.io/team/app: manifest unknown: manifest unknown", False),
         ("unauthorized: authentication required", False),
         ("dial tcp: lookup quay.io: no such host", False),

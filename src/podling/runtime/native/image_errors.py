@@ -26,6 +26,8 @@ _NO_PLATFORM = re.compile(r"no image found in (?:manifest list|image index) for"
 _TRANSIENT = re.compile(
     r"unexpected EOF|: EOF|connection reset by peer|broken pipe|i/o timeout|TLS handshake timeout|server closed"
     r"|http2: |stream error|50[0234] \(|(?:StatusCode|HTTP status): 50[0234]|toomanyrequests|no progress for"
+    # A layer that was to be shared went with another image that was removed meanwhile.
+    r"|layer not known"
 )
 
 
