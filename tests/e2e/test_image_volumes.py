@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support import images
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, eventually
 from tests.support.pods import container, mount, pod
 from tools.oci_layout import Layer
 from tools.registry import Registry
@@ -57,7 +57,7 @@ def test_merged_layers_are_seen_read_only_and_not_executable(
     (pulled,) = (event for event in events if image in event["message"])
     assert "fieldPath" not in pulled["involvedObject"]
     cluster.kubectl("delete", "pod", "p")
-    assert not [line for line in cluster.leftovers(str(cluster.run_dir)) if "/images/" in line]
+    eventually(lambda: not [line for line in cluster.leftovers(str(cluster.run_dir)) if "/images/" in line])
 
 
 def test_image_of_a_volume_is_in_use_and_not_pruned(cluster: Cluster, namespace: str, registry: Registry) -> None:

@@ -69,7 +69,8 @@ def test_sidecars_start_before_and_end_after_the_rest(cluster: Cluster, namespac
     shared: dict[str, Any] = {"volumeMounts": [mount("work", "/work")]}
     side = container(
         "side",
-        "echo side up >> /work/log; trap 'echo side down >> /work/log; cat /work/log; exit 0' TERM; sleep 3600 & wait",
+        "echo side up >> /work/log; trap 'echo side down >> /work/log; cat /work/log; exit 0' TERM; "
+        "echo started; sleep 3600 & wait",
         restartPolicy="Always",
         **shared,
     )
@@ -84,6 +85,7 @@ def test_sidecars_start_before_and_end_after_the_rest(cluster: Cluster, namespac
     assert re.search(r"^p +2/2 +Running ", cluster.kubectl("get", "pods"), re.MULTILINE)
     assert cluster.logs("p", "-c", "setup") == "side up\n"
     with cluster.kubectl_lines("logs", "-f", "p", "-c", "side") as lines:
+        assert next(lines) == "started"
         cluster.kubectl("delete", "pod", "p", "--wait=false")
         assert list(lines) == ["side up", "setup", "main up", "main down", "side down"]
     cluster.wait("pod/p", "delete")
@@ -97,8 +99,8 @@ def test_sidecars_start_before_and_end_after_the_rest(cluster: Cluster, namespac
 
 
 def test_termination_is_graceful_and_then_forced(cluster: Cluster, namespace: str) -> None:
-    polite = container("polite", "trap 'echo got TERM; exit 3' TERM; sleep 3600 & wait")
-    deaf = container("deaf", "trap 'echo ignored' TERM; while :; do sleep 3600 & wait; done")
+    polite = container("polite", "trap 'echo got TERM; exit 3' TERM; echo polite; sleep 3600 & wait")
+    deaf = container("deaf", "trap 'echo ignored' TERM; echo deaf; while :; do sleep 3600 & wait; done")
     # A finalizer keeps the Pod for us to look at.
     meta = {"finalizers": ["podling.test/look"]}
     cluster.apply(pod("p", polite, deaf, metadata=meta, terminationGracePeriodSeconds=2))
@@ -108,6 +110,7 @@ def test_termination_is_graceful_and_then_forced(cluster: Cluster, namespace: st
         cluster.kubectl_lines("logs", "-f", "p", "-c", "polite") as lines,
         cluster.kubectl_lines("logs", "-f", "p", "-c", "deaf") as ignored,
     ):
+        assert (next(lines), next(ignored)) == ("polite", "deaf")
         cluster.kubectl("delete", "pod", "p", "--wait=false")
         assert list(lines) == ["got TERM"]
         assert list(ignored) == ["ignored"]
@@ -129,7 +132,7 @@ def test_the_stop_signal_is_the_images_or_the_containers_own(cluster: Cluster, n
     nginx = {"name": "nginx", "image": "nginx", "imagePullPolicy": "IfNotPresent"}
     own = container(
         "own",
-        "trap 'echo got USR1; exit 0' USR1; trap 'echo got TERM; exit 1' TERM; sleep 3600 & wait",
+        "trap 'echo got USR1; exit 0' USR1; trap 'echo got TERM; exit 1' TERM; echo own; sleep 3600 & wait",
         lifecycle={"stopSignal": "SIGUSR1"},
     )
     cluster.apply(pod("p", nginx, own, terminationGracePeriodSeconds=20, os={"name": "linux"}))
@@ -139,6 +142,9 @@ def test_the_stop_signal_is_the_images_or_the_containers_own(cluster: Cluster, n
         cluster.kubectl_lines("logs", "-f", "p", "-c", "nginx") as lines,
         cluster.kubectl_lines("logs", "-f", "p", "-c", "own") as told,
     ):
+        # Who reads already is not too late for the last words.
+        assert next(told) == "own"
+        assert "epoll" in next(lines)
         cluster.kubectl("delete", "pod", "p", "--wait=false")
         assert list(told) == ["got USR1"]
         assert any("signal 3 (SIGQUIT) received" in line for line in lines)
