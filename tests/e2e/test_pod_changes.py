@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.cluster import Cluster, eventually
+from tests.support.cluster import Cluster, eventually, processes
 from tests.support.pods import RUN, container, mount, object_, pod
 
 DEAF = "trap '' TERM; while :; do sleep 3600 & wait; done"
@@ -227,3 +230,34 @@ def test_a_part_of_the_nodes_files_shown_by_a_sub_path_outlives_the_pod(cluster:
     assert cluster.leftovers(uid) == []
     assert not (cluster.data_dir / "pods" / uid).exists()
     assert sorted(path.name for path in kept.iterdir()) == ["file", "new"]
+
+
+def test_restarts_are_counted_on_when_the_node_has_lost_its_records(cluster: Cluster, namespace: str) -> None:
+    side = container("side", restartPolicy="Always")
+    cluster.apply(pod("p", container("a"), container("b"), initContainers=[container("step", "exit 0"), side]))
+    cluster.wait("pod/p", "condition=Ready")
+    before = cluster.get("pod", "p")
+    cluster.down()
+    # As after a power failure with a new disk: neither processes nor what the runtime noted of them.
+    for pidfile in (cluster.run_dir / "containers").glob("*/pidfile"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pidfile.read_text()), signal.SIGKILL)
+    eventually(lambda: not any(f"{cluster.run_dir}/containers" in line for line in processes()))
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        if (target := line.split()[4]).startswith(f"{cluster.run_dir}/"):
+            subprocess.run(["umount", "-l", target], check=True)
+    lost = [cluster.data_dir / "containers", cluster.data_dir / "sandboxes"]
+    lost += [path for path in cluster.run_dir.iterdir() if path.is_dir()]
+    for directory in lost:
+        shutil.rmtree(directory)
+    cluster.up()
+    cluster.kubectl("config", "set-context", "--current", f"--namespace={namespace}")
+    cluster.wait("pod/p", "jsonpath={.status.containerStatuses[0].restartCount}=1")
+    cluster.wait("pod/p", "condition=Ready")
+    after = cluster.get("pod", "p")["status"]
+    for status in after["containerStatuses"]:
+        ended = status["lastState"]["terminated"]
+        assert (status["restartCount"], ended["exitCode"], ended["reason"]) == (1, 137, "ContainerStatusUnknown")
+    assert [s["restartCount"] for s in after["initContainerStatuses"]] == [1, 1]
+    assert after["startTime"] == before["status"]["startTime"]
+    cluster.kubectl("delete", "pod", "p")

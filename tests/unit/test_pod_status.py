@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from podling.api import printers
 from podling.api import time as times
 from podling.api.core.v1 import Container, Pod, PodCondition, PodReadinessGate, PodSpec, PodStatus
@@ -164,3 +166,15 @@ def test_a_pod_in_the_hosts_network_has_the_hosts_address_from_the_start() -> No
     p.spec.host_network = True
     found = generate(p, Observed(records=Records(None, {}), host_ip="192.0.2.7"), NOW)
     assert (found.pod_ip, [ip.ip for ip in found.pod_ips]) == ("192.0.2.7", ["192.0.2.7"])
+
+
+def test_the_end_of_a_container_that_the_node_forgot_is_remembered() -> None:
+    p = pod()
+    p.status = status(p, ran("main"))
+    lost = status(p, waiting={"main": Waiting("ContainerCreating")}).container_statuses[0]
+    assert lost.last_state.terminated is not None
+    assert lost.last_state.terminated.reason == "ContainerStatusUnknown"
+    fresh = replace(ran("main"), id="fresh", metadata=ContainerMetadata(name="main", attempt=1))
+    again = status(p, fresh)
+    assert again.container_statuses[0].last_state == lost.last_state
+    assert status(p, fresh, before=again).container_statuses[0].last_state == lost.last_state

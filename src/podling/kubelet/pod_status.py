@@ -158,8 +158,10 @@ def _container(pod: Pod, container: Container, seen: Observed, before: Sequence[
             status.ready = True
     if previous is not None:
         status.last_state = ContainerState(terminated=_terminated(pod, seen, previous))
-    elif old is not None and old.restart_count == newest.metadata.attempt and newest.metadata.attempt:
+    elif old is not None and old.container_id == status.container_id:
         status.last_state = old.last_state
+    elif old is not None and old.container_id:
+        status.last_state = ContainerState(terminated=_end_of(old))
     return status
 
 
@@ -208,20 +210,22 @@ def _initialized(pod: Pod, init: list[ContainerStatus], main: list[ContainerStat
     )
 
 
+def _end_of(old: ContainerStatus) -> ContainerStateTerminated:
+    """The end of a container of which only the API knows."""
+    if (known := _ended_before(old)) is not None:
+        return known
+    return ContainerStateTerminated(
+        exit_code=137,
+        reason=_UNKNOWN_REASON,
+        message=_UNKNOWN_MESSAGE,
+        container_id=old.container_id,
+        started_at=old.state.running.started_at if old.state.running is not None else "",
+    )
+
+
 def _lost(seen: Observed, old: ContainerStatus, waiting: Waiting) -> ContainerStatus:
     """A container that the API knows and the runtime does not: its end was not seen."""
-    if old.state.terminated is not None:
-        ended = old.state.terminated
-    elif old.state.waiting is not None and old.last_state.terminated is not None:
-        ended = old.last_state.terminated
-    else:
-        ended = ContainerStateTerminated(
-            exit_code=137,
-            reason=_UNKNOWN_REASON,
-            message=_UNKNOWN_MESSAGE,
-            container_id=old.container_id,
-            started_at=old.state.running.started_at if old.state.running is not None else "",
-        )
+    ended = _end_of(old)
     status = replace(old, ready=False, started=False)
     if seen.ended:
         status.state, status.last_state = ContainerState(terminated=ended), old.last_state
