@@ -41,7 +41,7 @@ from podling.kubelet.volumes.atomic_writer import write
 from podling.kubelet.volumes.content import File, payload
 from podling.kubelet.volumes.empty_dir import EmptyDir
 from podling.kubelet.volumes.subpath import open_subpath
-from podling.runtime.protocol import ContainerMetadata, ContainerState, ContainerStatus
+from podling.runtime.protocol import ContainerMetadata, ContainerState, ContainerStatus, DNSConfig
 
 
 def pod(name: str = "web", **spec: object) -> Pod:
@@ -76,6 +76,18 @@ def test_resolver_by_policy() -> None:
     own = dns.resolver(pod(dns_policy="None", dns_config=config), ["10.96.0.10"], "cluster.local")
     assert (own.servers, own.options) == (["9.9.9.9"], ["ndots:2"])
     assert dns.resolver(pod(dns_policy="Default"), ["10.96.0.10"], "cluster.local") == dns.host_resolver()
+
+
+def test_a_resolver_gets_no_more_than_it_reads() -> None:
+    few = DNSConfig(servers=["a", "b", "c"], searches=["x"] * 32, options=["ndots:5"])
+    assert dns.limited(few) == (few, [])
+    many = DNSConfig(servers=["a", "b", "c", "d"], searches=["x" * 200] * 12)
+    config, told = dns.limited(many)
+    assert (config.servers, len(config.searches)) == (["a", "b", "c"], 10)
+    assert told[1] == (
+        "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: a b c"
+    )
+    assert told[0].startswith("Search Line limits were exceeded, some search paths have been omitted, ")
 
 
 def test_a_long_name_is_cut_to_a_hostname() -> None:

@@ -51,11 +51,14 @@ def sandbox_config(context: PodContext, pod: Pod, attempt: int) -> SandboxConfig
     """The sandbox of this Pod; `attempt` counts its sandboxes."""
     meta, spec = pod.metadata, pod.spec
     shared = spec.security_context
+    resolver, omitted = dns.limited(dns.resolver(pod, context.cluster_dns, context.cluster_domain))
+    for message in omitted:
+        context.recorder.event(pod, "Warning", "DNSConfigForming", message)
     return SandboxConfig(
         metadata=SandboxMetadata(name=meta.name, namespace=meta.namespace, uid=meta.uid, attempt=attempt),
         hostname=dns.uts_hostname(pod, context.cluster_domain),
         log_directory=str(context.paths.pod_logs(pod)),
-        dns=dns.resolver(pod, context.cluster_dns, context.cluster_domain),
+        dns=resolver,
         port_mappings=[] if spec.host_network else _port_mappings(pod),
         labels={**meta.labels, **_labels(pod)},
         annotations={GRACE_ANNOTATION: str(spec.termination_grace_period_seconds or 0)},

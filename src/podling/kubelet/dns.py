@@ -12,6 +12,9 @@ from podling.api.core.v1 import Pod
 from podling.runtime.protocol import DNSConfig
 
 _HOSTNAME_MAX = 63
+_MAX_SERVERS = 3
+_MAX_SEARCHES = 32
+_MAX_SEARCH_LINE = 2048
 _STUB_RESOLVER = "127.0.0.53"
 _RESOLVED_CONF = Path("/run/systemd/resolve/resolv.conf")
 
@@ -117,6 +120,24 @@ def resolver(pod: Pod, cluster_dns: list[str], cluster_domain: str) -> DNSConfig
             options[added.name] = f"{added.name}:{added.value}" if added.value else added.name
         config.options = list(options.values())
     return config
+
+
+def limited(config: DNSConfig) -> tuple[DNSConfig, list[str]]:
+    """What resolvers read of it, and messages that tell what was left out (event DNSConfigForming)."""
+    servers, searches, told = config.servers[:_MAX_SERVERS], config.searches[:_MAX_SEARCHES], []
+    while len(" ".join(searches)) > _MAX_SEARCH_LINE:
+        searches.pop()
+    if searches != config.searches:
+        told.append(
+            "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: "
+            + " ".join(searches)
+        )
+    if servers != config.servers:
+        told.append(
+            "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: "
+            + " ".join(servers)
+        )
+    return DNSConfig(servers=servers, searches=searches, options=config.options), told
 
 
 def _unique(values: list[str]) -> list[str]:
