@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,15 @@ def writers(directory: Path) -> list[int]:
     """Processes that have the storage's lock open: skopeo and its children."""
     lock = str(directory / "images" / "podling.lock")
     found = []
-    for fd in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if os.readlink(fd) == lock and int(fd.parts[2]) != os.getpid():
-                found.append(int(fd.parts[2]))
-        except OSError:
-            pass
+    for process in os.listdir("/proc"):
+        if not process.isdigit() or int(process) == os.getpid():
+            continue
+        # Processes and their files go while they are looked at.
+        with suppress(OSError):
+            for fd in os.listdir(f"/proc/{process}/fd"):
+                with suppress(OSError):
+                    if os.readlink(f"/proc/{process}/fd/{fd}") == lock:
+                        found.append(int(process))
     return found
 
 
