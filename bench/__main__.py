@@ -24,6 +24,7 @@ import uvloop
 from tests.support.cluster import Cluster
 from tools import images
 
+from bench import images as image_pulls
 from bench import pods, report, usage
 from bench.podman import Podman, PodmanFailed, podman
 from bench.pods import PodBench, PodsStuck, numbered
@@ -197,6 +198,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     directory = Path(tempfile.mkdtemp(prefix="podling-bench-", dir="/var/tmp"))
     try:
         measured = measure(plan, directory, args.oci_runtime)
+        say(f"pulls of a large image ({plan.pulls} rounds)")
+        pulls = image_pulls.section(directory / "pulls", plan.pulls)
     except ExceptionGroup as group:
         stuck = group.subgroup(PodsStuck)
         if stuck is None:
@@ -205,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    table = sections(plan, measured)
+    table = [*sections(plan, measured), pulls]
     machine = f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
     print(f"\n{machine}, {args.oci_runtime}; podman {measured.podman}\n\n{report.table(table)}\n")
     missed = report.missed(table)

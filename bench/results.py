@@ -22,9 +22,10 @@ class Plan(msgspec.Struct, frozen=True):
     burst: int = 30
     idle_pods: int = 20
     idle_seconds: float = 30.0
+    pulls: int = 3
 
 
-QUICK = Plan(starts=1, rounds=7, bursts=3, idle_seconds=5.0)
+QUICK = Plan(starts=1, rounds=7, bursts=3, idle_seconds=5.0, pulls=1)
 
 
 class Measured(msgspec.Struct):

@@ -3,7 +3,7 @@
 #   tools/setup.sh          what Podling itself needs, and kubectl
 #   tools/setup.sh demo     and a registry for images that cannot be pulled
 #   tools/setup.sh test     the same for the tests
-#   tools/setup.sh bench    and podman, the peer of the benchmarks
+#   tools/setup.sh bench    and podman and containerd, the peers of the benchmarks
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -51,7 +51,7 @@ apt_install() {
 # program:package
 missing=
 programs="crun:crun runc:runc conmon:conmon skopeo:skopeo catatonit:catatonit nft:nftables ip:iproute2"
-[ "$level" != bench ] || programs="$programs podman:podman"
+[ "$level" != bench ] || programs="$programs podman:podman containerd:containerd"
 for pair in $programs; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
