@@ -202,9 +202,7 @@ def _target(link: Path) -> str:
         return ""
 
 
-def test_a_volume_that_cannot_be_read_while_the_server_is_away_is_refreshed_later(
-    cluster: Cluster, namespace: str
-) -> None:
+def test_a_running_container_sees_what_a_config_map_becomes(cluster: Cluster, namespace: str) -> None:
     cluster.apply(object_("ConfigMap", "c", data={"key": "old"}))
     script = f"until grep -q new /config/key; do sleep 0.05; done; echo seen; {RUN}"
     volumes = [{"name": "v", "configMap": {"name": "c"}}]

@@ -91,6 +91,7 @@ class Cluster:
             self.up()
         except BaseException:
             self.podling("reset", "--data-dir", str(self.data_dir), check=False)
+            shutil.rmtree(self.directory, ignore_errors=True)
             raise
         return self
 
