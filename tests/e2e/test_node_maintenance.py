@@ -50,7 +50,7 @@ def test_drain_evicts_pods(cluster: Cluster, namespace: str, node: str) -> None:
     argv = ["drain", node, "--pod-selector=!keep", "--timeout=60s"]
     refused = cluster.try_kubectl(*argv)
     assert refused.returncode == 1
-    assert "cannot delete cannot delete Pods that declare no controller (use --force to override)" in refused.stderr
+    assert "cannot delete Pods that declare no controller (use --force to override)" in refused.stderr
     done = cluster.try_kubectl(*argv, "--force", "--delete-emptydir-data")
     assert done.returncode == 0, done.stderr
     assert f"evicting pod {namespace}/a" in done.stdout

@@ -150,7 +150,9 @@ def test_a_crash_loop_is_told(cluster: Cluster, namespace: str) -> None:
     described = cluster.kubectl("describe", "pod", "p")
     assert re.search(r"State: +Waiting\n +Reason: +CrashLoopBackOff\n", described)
     assert re.search(r"Last State: +Terminated\n +Reason: +Error\n +Exit Code: +1\n", described)
-    assert re.search(r"Normal +Started +\S+ \(x2 over \S+\) +kubelet +Container started", described)
+    assert re.search(
+        r"Normal +Started +\S+ \(x2 over \S+\) +kubelet +(spec.containers{main}: )?Container started", described
+    )
 
 
 def test_host_paths_of_the_wrong_type(cluster: Cluster, namespace: str) -> None:

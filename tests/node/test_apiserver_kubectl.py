@@ -6,6 +6,7 @@ import json
 
 import pytest
 from tests.support.api import Api, pod
+from tests.support.cluster import deletions
 
 NGINX = """\
 apiVersion: v1
@@ -101,7 +102,7 @@ def test_typed_create_commands_work(api: Api, namespace: str) -> None:
 def test_delete_by_name_label_and_all(api: Api, namespace: str, pods: str) -> None:
     for name, colour in (("a", "red"), ("b", "red"), ("c", "blue"), ("d", "blue")):
         api.create(pods, pod(name, labels={"colour": colour}))
-    assert _run(api, namespace, "delete", "pod", "a", "--now") == 'pod "a" deleted\n'
+    assert deletions(_run(api, namespace, "delete", "pod", "a", "--now")) == 'pod "a" deleted\n'
     assert _run(api, namespace, "delete", "pods", "-l", "colour=red").split()[1] == '"b"'
     assert 'pod "c" force deleted' in _run(api, namespace, "delete", "pod", "c", "--force", "--grace-period=0")
     _run(api, namespace, "delete", "pods", "--all")

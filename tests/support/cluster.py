@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -46,6 +47,11 @@ def run(
     if check and done.returncode != 0:
         raise CommandFailed(f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
     return done
+
+
+def deletions(said: str) -> str:
+    """What kubectl says of deletions, in the words of 1.33 and before: later ones add the namespace."""
+    return re.sub(r'(" (?:force )?deleted) from \S+ namespace', r"\1", said)
 
 
 def free_ports(count: int) -> list[int]:
