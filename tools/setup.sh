@@ -51,7 +51,7 @@ apt_install() {
 # program:package
 missing=
 programs="crun:crun runc:runc conmon:conmon skopeo:skopeo catatonit:catatonit nft:nftables ip:iproute2"
-[ "$level" != test ] || programs="$programs busybox:busybox-static"
+[ "$level" != test ] || programs="$programs busybox:busybox-static zstd:zstd"
 [ "$level" != bench ] || programs="$programs podman:podman containerd:containerd"
 for pair in $programs; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
