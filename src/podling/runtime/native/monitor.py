@@ -111,11 +111,13 @@ class Conmon:
 
 
 def conmon_of(bundle: Path) -> Process:
-    """The conmon of a bundle by its PID file."""
+    """The conmon of a bundle by its PID file; no process where the ID belongs to another by now."""
     try:
-        return Process.of(int((bundle / "conmon.pid").read_text()))
-    except (FileNotFoundError, ValueError):
+        process = Process.of(int((bundle / "conmon.pid").read_text()))
+        command = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError, ValueError):
         return Process()
+    return process if os.fsencode(bundle) in command else Process()
 
 
 def _read_line(fd: int) -> bytes:
