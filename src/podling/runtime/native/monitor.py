@@ -111,13 +111,11 @@ class Conmon:
 
 
 def conmon_of(bundle: Path) -> Process:
-    """The conmon of a bundle by its PID file; no process where the ID belongs to another by now."""
+    """The conmon of a bundle by its PID file."""
     try:
-        process = Process.of(int((bundle / "conmon.pid").read_text()))
-        command = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return Process.of(int((bundle / "conmon.pid").read_text()))
+    except (FileNotFoundError, ValueError):
         return Process()
-    return process if os.fsencode(bundle) in command else Process()
 
 
 def _read_line(fd: int) -> bytes:
