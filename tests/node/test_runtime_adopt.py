@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import select
 import signal
 import sys
 import time
@@ -17,8 +18,9 @@ import pytest
 from tests.support.native import Node, Unconnected, make_busybox
 
 from podling.runtime.native import runtime as runtime_module
+from podling.runtime.native.monitor import conmon_of
 from podling.runtime.native.spawn import readable
-from podling.runtime.native.state import Process
+from podling.runtime.native.state import ContainerPhase, ContainerRecord, Process, Records
 from podling.runtime.protocol import (
     ContainerSecurity,
     ContainerState,
@@ -107,6 +109,50 @@ def test_a_created_container_can_still_be_started(run: Run) -> None:
         assert (await node.runtime.container_status(container)).state == ContainerState.CREATED
         await node.runtime.start_container(container)
         assert (await node.exited(container)).exit_code == 5
+
+    run(test)
+
+
+class Killed(BaseException):
+    """Stands for the end of the agent."""
+
+
+def test_a_container_that_ended_before_its_start_was_recorded_has_its_code(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(node: Node) -> None:
+        container = await node.create(await node.pod(), "exit 3")
+        write = Records.write_container
+
+        def write_until_it_runs(records: Records, record: ContainerRecord) -> None:
+            if record.phase != ContainerPhase.RUNNING:
+                return write(records, record)
+            conmon = os.pidfd_open(record.conmon.pid)
+            select.select([conmon], [], [], 30)
+            os.close(conmon)
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Records, "write_container", write_until_it_runs)
+            with pytest.raises(Killed):
+                await node.runtime.start_container(container)
+        await node.restart()
+        status = await node.runtime.container_status(container)
+        assert (status.state, status.exit_code, status.reason) == (ContainerState.EXITED, 3, "Error")
+
+    run(test)
+
+
+def test_a_process_id_that_belongs_to_another_by_now_names_no_conmon(run: Run) -> None:
+    async def test(node: Node) -> None:
+        container = await node.start(await node.pod(), "sleep 1000")
+        bundle = node.run_dir / "containers" / container
+        assert conmon_of(bundle).alive()
+        (bundle / "conmon.pid").write_text(str(os.getpid()))
+        conmon_of(bundle).kill()
+        assert conmon_of(bundle) == Process()
+        with pytest.raises(ProcessLookupError):
+            Process(os.getpid(), start_time=1).open()
 
     run(test)
 

@@ -199,10 +199,7 @@ class Container:
         record = self.record
 
         def clean() -> None:
-            conmon = conmon_of(self.bundle)
-            if conmon.alive():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(conmon.pid, signal.SIGKILL)
+            conmon_of(self.bundle).kill()
             self.sandbox.runtime.delete(self.id)
 
         await self._host.workers.run(clean)
@@ -389,8 +386,7 @@ class Container:
             record.phase = ContainerPhase.RUNNING
             await self._adopt_running()
             return
-        if record.conmon.alive():
-            os.kill(record.conmon.pid, signal.SIGKILL)
+        record.conmon.kill()
         await self._host.workers.run(self.sandbox.runtime.delete, self.id)
         await self._host.workers.run(self._host.cgroups.remove, record.cgroup)
         (self._host.layout.exits / self.id).unlink(missing_ok=True)

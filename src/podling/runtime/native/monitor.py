@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import signal
@@ -111,11 +110,13 @@ class Conmon:
 
 
 def conmon_of(bundle: Path) -> Process:
-    """The conmon of a bundle by its PID file."""
+    """The conmon of a bundle by its PID file; no process where that has ended, its ID being another's by now or not."""
     try:
-        return Process.of(int((bundle / "conmon.pid").read_text()))
-    except (FileNotFoundError, ValueError):
+        process = Process.of(int((bundle / "conmon.pid").read_text()))
+        arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, ValueError):
         return Process()
+    return process if os.fsencode(bundle) in arguments else Process()
 
 
 def _read_line(fd: int) -> bytes:
@@ -183,10 +184,7 @@ class ProcessWatch:
 
     def __init__(self, process: Process, on_end: Callable[[], None]) -> None:
         """Raises ProcessLookupError when it has ended already, or is another by now."""
-        self._fd = os.pidfd_open(process.pid)
-        if not process.alive():
-            os.close(self._fd)
-            raise ProcessLookupError(errno.ESRCH, "the process has ended")
+        self._fd = process.open()
         self._on_end = on_end
         self._ended = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._fd, self._end)

@@ -12,9 +12,11 @@ damaged, and both mean that the Pod is to be started anew.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -57,6 +59,24 @@ class Process(Struct, frozen=True):
 
     def alive(self) -> bool:
         return self.pid > 0 and self.start_time != 0 and start_time(self.pid) == self.start_time
+
+    def open(self) -> int:
+        """A pidfd of this very process, to be closed by the caller. Raises ProcessLookupError when it has ended."""
+        if self.alive():
+            fd = os.pidfd_open(self.pid)
+            if self.alive():  # so the ID was not given to another before it was opened
+                return fd
+            os.close(fd)
+        raise ProcessLookupError(errno.ESRCH, f"process {self.pid} has ended")
+
+    def kill(self) -> None:
+        """SIGKILL to this very process. No error when it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            fd = self.open()
+            try:
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+            finally:
+                os.close(fd)
 
 
 class SandboxRecord(Struct, kw_only=True):
