@@ -50,7 +50,8 @@ apt_install() {
 
 # program:package
 missing=
-programs="crun:crun runc:runc conmon:conmon skopeo:skopeo catatonit:catatonit nft:nftables ip:iproute2"
+programs="crun:crun runc:runc conmon:conmon skopeo:skopeo catatonit:catatonit bsdtar:libarchive-tools nft:nftables
+ip:iproute2"
 [ "$level" != test ] || programs="$programs busybox:busybox-static zstd:zstd"
 [ "$level" != bench ] || programs="$programs podman:podman containerd:containerd"
 for pair in $programs; do

@@ -264,38 +264,58 @@ def test_file_name_that_skopeo_cannot_take_is_refused(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("part", ["config", "layer"])
-def test_image_that_lacks_a_part_is_removed_when_the_store_opens(
+@pytest.mark.parametrize("part", ["config", "layer", "layer and blob"])
+def test_image_that_lacks_a_part_is_mended_or_removed_when_the_store_opens(
     tmp_path: Path, nginx: Path, image_cache: Path, part: str
 ) -> None:
-    """As after a crash, or a power failure, while the image was written."""
     busybox = images.build("busybox", image_cache).layout
 
-    async def make() -> str:
+    async def make() -> tuple[str, str, list[Path]]:
         async with store(tmp_path) as images_store:
-            await images_store.load(nginx, "nginx")
-            return (await images_store.load(busybox, "busybox"))[0]
+            (other,) = await images_store.load(nginx, "nginx")
+            (base,) = await images_store.load(busybox, "busybox")
+            return base, other, await images_store.layers(other)
 
-    async def reopen(base: str) -> None:
+    async def reopen() -> None:
         async with store(tmp_path) as images_store:
-            assert [i.id for i in await images_store.list_images()] == [base]
-            assert len(list((tmp_path / "images/storage/overlay").glob("?" * 64))) == 1
+            found = {i.id for i in await images_store.list_images()}
+            assert found == ({base, other} if part == "layer" else {base})
+            assert len(os.listdir(tmp_path / "images/layers")) == (2 if part == "layer" else 1)
             (image_id,) = await images_store.load(nginx, "nginx")
-            assert len(await images_store.layers(image_id)) == 2
+            assert await images_store.layers(image_id) == layers
+            assert (layers[0] / "etc/nginx/nginx.conf").exists()
 
-    base = asyncio.run(make())
-    storage = tmp_path / "images/storage"
+    base, other, layers = asyncio.run(make())
+    blobs = tmp_path / "images/blobs/sha256"
     if part == "config":
-        (broken,) = (d for d in (storage / "overlay-images").iterdir() if d.is_dir() and d.name not in base)
-        for file in broken.glob("=c2hhMjU2*"):
-            file.unlink()
+        (blobs / other.removeprefix("sha256:")).unlink()
     else:
-        layers = json.loads((storage / "overlay-layers/layers.json").read_text())
-        (storage / "overlay-layers/layers.json").write_text(json.dumps([x for x in layers if not x.get("parent")]))
-        for layer in layers:
-            if layer.get("parent"):
-                shutil.rmtree(storage / "overlay" / layer["id"])
-    asyncio.run(reopen(base))
+        shutil.rmtree(layers[0].parent)
+    if part == "layer and blob":
+        (record,) = (r for r in json.loads((tmp_path / "images/images.json").read_bytes()) if r["id"] in other)
+        (blobs / record["layers"][-1]["digest"].removeprefix("sha256:")).unlink()
+    asyncio.run(reopen())
+
+
+def test_layer_that_may_not_have_reached_the_disk_before_the_machine_stopped_is_made_anew(
+    tmp_path: Path, nginx: Path
+) -> None:
+    async def load() -> list[Path]:
+        async with store(tmp_path) as images_store:
+            return await images_store.layers(*(await images_store.load(nginx, "nginx")))
+
+    async def reopen() -> str:
+        async with store(tmp_path):
+            return (layers[0] / "etc/nginx/nginx.conf").read_text()
+
+    layers = asyncio.run(load())
+    conf = layers[0] / "etc/nginx/nginx.conf"
+    whole = conf.read_text()
+    conf.write_text("")
+    assert asyncio.run(reopen()) == "", "what has reached the disk is not made anew"
+    (layers[0].parent / "unsettled").write_text("an earlier boot")
+    assert asyncio.run(reopen()) == whole
+    assert not (layers[0].parent / "unsettled").exists()
 
 
 def test_malformed_configuration_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:

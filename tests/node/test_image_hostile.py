@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.image_store import NOTHING, leftovers
 from tests.support.raw_image import RawImage, digest_of, image, member, tar
 from tools.oci_layout import CONFIG, INDEX, MANIFEST
 from tools.registry import Registry
@@ -63,9 +64,9 @@ class World:
         assert self.state() == self.before
         for place in (Path("/"), Path("/etc"), Path("/tmp"), Path("/root"), Path("/dev"), Path.cwd()):
             assert not [name for name in os.listdir(place) if EVIL in name], place
-        layers = self.directory / "images" / "storage" / "overlay"
+        layers = self.directory / "images" / "layers"
         for parent, directories, files in os.walk(self.directory):
-            inside = Path(parent).is_relative_to(layers) and "diff" in Path(parent).relative_to(layers).parts
+            inside = Path(parent).is_relative_to(layers) and "fs" in Path(parent).relative_to(layers).parts
             if not inside and Path(parent).parent.name != "layout":
                 assert not [name for name in (*directories, *files) if EVIL in name], parent
 
@@ -190,7 +191,7 @@ def test_layer_changes_nothing_outside(world: World, tmp_path: Path, registry: R
                 return
             assert message.startswith(CLEAR)
             assert await store.list_images() == []
-            assert not list((tmp_path / "images/storage/overlay").glob("?" * 64))
+            assert leftovers(tmp_path) == NOTHING
 
     asyncio.run(run())
 
@@ -287,8 +288,7 @@ def refused(tmp_path: Path, name: Callable[[str], str], raw: RawImage, **replace
             with pytest.raises(ImagePullError) as caught:
                 await store.pull_image(name(address))
             assert await store.list_images() == []
-            assert not list((tmp_path / "images/storage/overlay").glob("?" * 64))
-            assert not list((tmp_path / "images/podling-tmp").iterdir())
+            assert leftovers(tmp_path) == NOTHING
             assert caught.value.message.startswith(CLEAR)
             return caught.value.message
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import platform
 import random
@@ -16,11 +17,13 @@ from pathlib import Path
 import pytest
 from tests.support.image_store import NOTHING, leftovers, store, writers
 from tests.support.proxy import Proxy
+from tests.support.raw_image import docker_image, image, member, tar
 from tools import images
 from tools.oci_layout import ImageSpec, Layer, LayoutWriter, host_architecture
 from tools.registry import Registry
 
 from podling.runtime.image_name import InvalidImageName
+from podling.runtime.native import rootfs
 from podling.runtime.protocol import AuthConfig, ImagePullError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -234,6 +237,53 @@ def test_index_gives_the_image_of_this_platform_and_its_own_digest(registry: Reg
     asyncio.run(run())
 
 
+def test_image_in_dockers_form_keeps_its_id_and_digest_when_pulled_saved_and_loaded(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """Its configuration has what OCI's has not."""
+    config = {"Cmd": ["x"], "Healthcheck": {"Test": ["NONE"]}, "Shell": ["/bin/bash", "-c"], "ArgsEscaped": True}
+    made = image([tar(member("file", b"content"))], config=config, docker_version="24.0", container="abc")
+    raw = docker_image(made)
+    raw.upload(registry, "docker.io/library/docker:1")
+    expected = json.loads(raw.manifest)["config"]["digest"]
+
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images_store:
+            assert await images_store.pull_image("docker:1") == expected
+            stored = await images_store.image_status("docker:1")
+            assert stored is not None
+            assert stored.repo_digests == [f"docker.io/library/docker@{raw.digest}"]
+            before = len(registry.requests())
+            assert await images_store.pull_image("docker:1") == expected
+            assert len(registry.requests()) == before + 1, "an unchanged image costs one question"
+            for archive_format in ("docker-archive", "oci-archive"):
+                archive = tmp_path / archive_format
+                await images_store.save("docker:1", archive, archive_format)
+                await images_store.remove_image("docker:1")
+                assert await images_store.load(archive, "docker:1") == [expected]
+                (layer,) = await images_store.layers(expected)
+                assert (layer / "file").read_text() == "content"
+
+    asyncio.run(run())
+
+
+def test_layer_that_occurs_twice_is_an_image_like_any_other(registry: Registry, tmp_path: Path) -> None:
+    """Builders make the same empty layer again and again; overlayfs refuses a directory that is given twice."""
+    empty, first, second = tar(), tar(member("file", b"first")), tar(member("file", b"second"), member(".wh.no", b""))
+    image([empty, first, empty, second, first, empty]).upload(registry, "docker.io/library/again:1")
+
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images_store:
+            image_id = await images_store.pull_image("again:1")
+            rootfs.mount_readonly(tmp_path / "mounted", await images_store.layers(image_id), tmp_path / "nothing")
+            try:
+                assert (tmp_path / "mounted/file").read_text() == "first"
+            finally:
+                rootfs.unmount(tmp_path / "mounted")
+
+    asyncio.run(run())
+
+
 def test_index_without_this_platform_is_an_error(registry: Registry, tmp_path: Path) -> None:
     assert platform.machine() not in ("s390x", "ppc64le")
     registry.push(
@@ -395,7 +445,8 @@ def test_concurrent_pulls_share_one_download(registry: Registry, tmp_path: Path,
             ids = await asyncio.gather(*(images_store.pull_image(big) for _ in range(10)))
             assert len(set(ids)) == 1
             requests = registry.requests()[before:]
-            assert len([r for r in requests if "/manifests/" in r]) == 1
+            manifests = [r for r in requests if "/manifests/" in r]
+            assert len(manifests) == len(set(manifests)) == 2  # what the tag means, and that
             blobs = [r for r in requests if "/blobs/" in r]
             assert len(blobs) == len(set(blobs)) == 4
 

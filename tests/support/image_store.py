@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -28,7 +27,7 @@ async def store(
 
 
 def writers(directory: Path) -> list[int]:
-    """Processes that have the storage's lock open: skopeo and its children."""
+    """Processes that have the storage's lock open: skopeo, what unpacks layers, and their children."""
     lock = str(directory / "images" / "podling.lock")
     found = []
     for process in os.listdir("/proc"):
@@ -45,18 +44,14 @@ def writers(directory: Path) -> list[int]:
 
 def leftovers(directory: Path) -> dict[str, list[str]]:
     """What a storage without images should be free of."""
-    storage = directory / "images" / "storage"
-    layers = storage / "overlay-layers" / "layers.json"
+    images = directory / "images"
     return {
-        "layers": [entry["id"] for entry in json.loads(layers.read_text())] if layers.exists() else [],
-        "directories": [p.name for p in (storage / "overlay").glob("?" * 64)],
-        "links": [p.name for p in (storage / "overlay" / "l").glob("*")],
-        "temporary": [p.name for p in (directory / "images" / "podling-tmp").iterdir()],
+        "layers": os.listdir(images / "layers"),
+        "blobs": os.listdir(images / "blobs" / "sha256"),
+        "temporary": os.listdir(images / "podling-tmp"),
         "mounts": [m for m in Path("/proc/self/mountinfo").read_text().splitlines() if str(directory) in m],
         "credentials": [p.name for p in (directory / "run").glob("auth-*")],
     }
 
 
-NOTHING: dict[str, list[str]] = {
-    key: [] for key in ("layers", "directories", "links", "temporary", "mounts", "credentials")
-}
+NOTHING: dict[str, list[str]] = {key: [] for key in ("layers", "blobs", "temporary", "mounts", "credentials")}

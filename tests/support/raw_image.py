@@ -17,6 +17,7 @@ from typing import Any
 from tools.oci_layout import CONFIG, INDEX, MANIFEST, host_architecture
 from tools.registry import Registry
 
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 COMPRESSED = {"gzip": "+gzip", "zstd": "+zstd", "": ""}
 
 
@@ -31,9 +32,9 @@ def member(name: str, content: bytes | None = None, **fields: Any) -> tuple[tarf
     return info, content or b""
 
 
-def tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+def tar(*members: tuple[tarfile.TarInfo, bytes], pax: bool = False) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT if pax else tarfile.GNU_FORMAT) as archive:
         for info, content in members:
             archive.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
@@ -118,6 +119,16 @@ def image(
         "layers": [{"mediaType": kind, "digest": digest_of(blob), "size": len(blob)} for blob in packed],
     }
     return RawImage(json.dumps(manifest).encode(), {digest_of(blob): blob for blob in [raw, *packed]})
+
+
+def docker_image(raw: RawImage) -> RawImage:
+    """The same, with a manifest in Docker's form."""
+    document = json.loads(raw.manifest)
+    document["mediaType"] = DOCKER_MANIFEST
+    document["config"]["mediaType"] = "application/vnd.docker.container.image.v1+json"
+    for layer in document["layers"]:
+        layer["mediaType"] = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+    return RawImage(json.dumps(document).encode(), raw.blobs, DOCKER_MANIFEST)
 
 
 def _compress(data: bytes, compression: str) -> bytes:

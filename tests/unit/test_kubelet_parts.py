@@ -34,7 +34,6 @@ from podling.kubelet import cgroups, dns
 from podling.kubelet.admission import admit
 from podling.kubelet.container_config import TERMINATION_PATH
 from podling.kubelet.env import ConfigError
-from podling.kubelet.local_storage import disk_usage
 from podling.kubelet.log_rotation import tidy
 from podling.kubelet.termination_message import termination_message
 from podling.kubelet.volumes.atomic_writer import write
@@ -192,13 +191,6 @@ def test_rotated_logs_are_packed_and_bounded(tmp_path: Path) -> None:
         "0.log.20260105-000000.gz",
         "0.log.20260106-000000",
     ]
-
-
-def test_disk_usage_counts_a_hard_link_once(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"x" * 65536)
-    once = disk_usage(tmp_path)
-    os.link(tmp_path / "a", tmp_path / "b")
-    assert disk_usage(tmp_path) == once
 
 
 # admission by what the node is

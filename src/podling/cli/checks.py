@@ -36,7 +36,7 @@ _NAMESPACES = {"net": "NET_NS", "ipc": "IPC_NS", "uts": "UTS_NS", "pid": "PID_NS
 
 
 def tools(oci_runtime: str) -> Iterator[Check]:
-    """The programs that Podling calls."""
+    """The programs that Podling calls, and the library that one of its own needs."""
     for program, package in _TOOLS.items():
         path = which(program)
         yield Check(program, "" if path else "is not installed", f"apt-get install -y {package}", path)
@@ -46,10 +46,14 @@ def tools(oci_runtime: str) -> Iterator[Check]:
     else:
         path = which("crun") or which("runc")
         yield Check("crun or runc", "" if path else "is not installed", "apt-get install -y crun runc", path)
-    policies = ("/etc/containers/policy.json", os.path.expanduser("~/.config/containers/policy.json"))
-    policy = next((path for path in policies if os.path.exists(path)), "")
-    problem = "" if policy else "is missing, so skopeo refuses every image"
-    yield Check(policies[0], problem, "apt-get install -y golang-github-containers-common", policy)
+    from podling.runtime.native.image_unpack import LIBARCHIVE  # here, for the sake of the start of `podling up`
+
+    try:
+        ctypes.CDLL(LIBARCHIVE)
+        problem = ""
+    except OSError:
+        problem = "is not installed"
+    yield Check("libarchive", problem, "apt-get install -y libarchive-tools", LIBARCHIVE)
 
 
 def privileges() -> Iterator[Check]:

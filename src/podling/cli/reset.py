@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import ctypes
 import os
-import shutil
 import signal
 import sys
 import time
@@ -18,6 +17,7 @@ from podling.cli import down, run_dir, systemd
 from podling.cli import settings as cluster_settings
 from podling.cli.errors import CommandError
 from podling.cli.settings import Settings
+from podling.runtime import tree
 
 DEATH_SECONDS = 10.0
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
@@ -213,7 +213,7 @@ def _remove_files(settings: Settings) -> None:
     for entry in sorted(settings.data_dir.iterdir(), key=lambda entry: entry.name == cluster_settings.CONFIG_FILE):
         # config.json last: without it a second call would find nothing.
         if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
+            tree.remove(entry)
         else:
             entry.unlink()
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from pathlib import Path
 
 from podling.api.core.v1 import Pod
@@ -18,6 +17,7 @@ from podling.kubelet.pod_context import PodContext
 from podling.kubelet.pod_worker import Ending, PodWorker
 from podling.kubelet.pod_workers import PodWorkers
 from podling.kubelet.volumes.empty_dir import EmptyDir
+from podling.runtime import tree
 from podling.runtime.protocol import ContainerState, CRIError
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class LocalStorageEviction:
         for volume in pod.spec.volumes:
             if volume.empty_dir is None or volume.empty_dir.medium == "Memory":
                 continue
-            used = await asyncio.to_thread(disk_usage, paths.volume(uid, EmptyDir.directory, volume.name))
+            used, _ = await asyncio.to_thread(tree.usage, paths.volume(uid, EmptyDir.directory, volume.name))
             total += used
             limit = volume.empty_dir.size_limit
             if limit and used > limit.value():
@@ -67,7 +67,8 @@ class LocalStorageEviction:
                 continue
             stats = await self._context.runtime.container_stats(newest.id)
             used = stats.writable_layer_bytes
-            used += await asyncio.to_thread(disk_usage, Path(newest.log_path).parent)
+            logs, _ = await asyncio.to_thread(tree.usage, Path(newest.log_path).parent)
+            used += logs
             total += used
             own = container.resources.limits.get(_RESOURCE)
             if own and used > own.value():
@@ -88,21 +89,3 @@ def _limited(pod: Pod) -> bool:
     if any(volume.empty_dir is not None and volume.empty_dir.size_limit for volume in pod.spec.volumes):
         return True
     return any(container.resources.limits.get(_RESOURCE) for container in pod.spec.containers)
-
-
-def disk_usage(directory: Path) -> int:
-    """Bytes allocated on disk below `directory`, hard links counted once."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    for parent, _, files in os.walk(directory):
-        for name in [parent, *(os.path.join(parent, file) for file in files)]:
-            try:
-                found = os.lstat(name)
-            except FileNotFoundError:
-                continue
-            if found.st_nlink > 1:
-                if (found.st_dev, found.st_ino) in seen:
-                    continue
-                seen.add((found.st_dev, found.st_ino))
-            total += found.st_blocks * 512
-    return total

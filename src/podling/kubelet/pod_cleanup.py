@@ -4,11 +4,11 @@ that the API has forgotten."""
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 
 from podling.kubelet import cgroups
 from podling.kubelet.pod_context import PodContext
+from podling.runtime import tree
 
 
 async def stop_pod(context: PodContext, uid: str) -> None:
@@ -40,5 +40,4 @@ def _remove_cgroups(context: PodContext, uid: str) -> None:
 def _remove_files(context: PodContext, uid: str) -> None:
     directories: list[Path] = [context.paths.directory(uid), *context.paths.log_directories(uid)]
     for directory in directories:
-        if directory.exists():
-            shutil.rmtree(directory)
+        tree.remove(directory)

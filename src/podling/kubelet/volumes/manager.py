@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from podling.kubelet.volumes.empty_dir import EmptyDir
 from podling.kubelet.volumes.host_path import HostPath
 from podling.kubelet.volumes.plugin import Mounted, VolumeError, mount_tmpfs, unmount
 from podling.kubelet.volumes.subpath import unmount_subpaths
+from podling.runtime import tree
 
 _CONTENT_DIRECTORIES = {
     "config_map": "kubernetes.io~configmap",
@@ -78,7 +78,7 @@ class VolumeManager:
         if root.exists():
             for mount in _mounts_below(root):
                 unmount(mount)
-            shutil.rmtree(root)
+            tree.remove(root)
 
 
 def _show(volume: Volume, directory: Path, content: Payload, group: int | None) -> None:
@@ -92,7 +92,7 @@ def _show(volume: Volume, directory: Path, content: Payload, group: int | None) 
 
 
 def _mounts_below(root: Path) -> list[Path]:
-    """Mount points below `root`, deepest first: rmtree must never walk into one."""
+    """Mount points below `root`, deepest first: what removes a tree must never walk into one."""
     found = []
     prefix = f"{root}/"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:

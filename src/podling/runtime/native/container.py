@@ -17,7 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from podling.runtime.native import bundle, oci, rootfs, stop_signal
+from podling.runtime import tree
+from podling.runtime.native import bundle, oci, stop_signal
 from podling.runtime.native.host import Host
 from podling.runtime.native.monitor import Exit, ProcessWatch, conmon_of, reopen_log
 from podling.runtime.native.sandbox import Sandbox
@@ -426,7 +427,7 @@ class Container:
     async def stats(self) -> ContainerStats:
         def read() -> ContainerStats:
             used = self._host.cgroups.stats(self.record.cgroup)
-            size, inodes = rootfs.usage(self._directory / "upper")
+            size, inodes = tree.usage(self._directory / "upper")
             return ContainerStats(
                 id=self.id,
                 metadata=self.record.config.metadata,

@@ -1,9 +1,15 @@
-"""The images of a node, in a containers-storage of Podling's own. skopeo writes it, we read its metadata ourselves."""
+"""The images of a node.
+
+skopeo brings an image's blobs into <root>/blobs and checks their digests; layers are unpacked, several at once, into
+<root>/layers; then <root>/images.json names the image. The blobs stay: archives are made of them, and layers that a power
+failure damaged.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +17,23 @@ from pathlib import Path
 
 import msgspec
 
-from podling.runtime import image_name
+from podling.runtime import image_name, tree
 from podling.runtime.image_name import ImageName
-from podling.runtime.native import image_archive, image_auth, image_errors, image_registries, image_sweep
+from podling.runtime.native import (
+    image_archive,
+    image_errors,
+    image_manifest,
+    image_registries,
+    image_sweep,
+)
 from podling.runtime.native.image_archive import ArchivedImage
 from podling.runtime.native.image_check import RegistryCheck
-from podling.runtime.native.image_metadata import Metadata, StoredImage
+from podling.runtime.native.image_fetch import Fetched, Fetcher
+from podling.runtime.native.image_layers import Layers
+from podling.runtime.native.image_metadata import Metadata, StoredImage, StoredLayer
 from podling.runtime.native.image_pins import Pins
-from podling.runtime.native.image_skopeo import Skopeo, SkopeoError, SkopeoStalled
+from podling.runtime.native.image_skopeo import Skopeo, SkopeoError
+from podling.runtime.native.image_unpack import UnpackError
 from podling.runtime.protocol import (
     AuthConfig,
     CRIError,
@@ -29,8 +44,8 @@ from podling.runtime.protocol import (
     NotFound,
 )
 
-_ATTEMPTS = 4
-"""Of one pull whose connection breaks. Layers that arrived are not fetched again."""
+log = logging.getLogger(__name__)
+
 _STALL_SECONDS = 300.0
 """A pull that moves no byte for so long fails (containerd's image_pull_progress_timeout is 5 minutes, too)."""
 
@@ -43,6 +58,7 @@ class _Pull:
         self.waiters = 0
         self._begun = False
         self._on_start: list[Callable[[], None]] = []
+        self.on_progress: list[Callable[[int], None]] = []
 
     def when_begun(self, on_start: Callable[[], None]) -> None:
         """Calls it when the download has done waiting for others; at once if it has."""
@@ -55,6 +71,10 @@ class _Pull:
         self._begun = True
         for on_start in self._on_start:
             on_start()
+
+    def progress(self, bytes_arrived: int) -> None:
+        for on_progress in self.on_progress:
+            on_progress(bytes_arrived)
 
 
 class ImageStore:
@@ -74,31 +94,57 @@ class ImageStore:
         parallel_pulls: int = 4,
         stall_seconds: float = _STALL_SECONDS,
     ) -> None:
+        self._root = root
         self._skopeo = Skopeo(root, run_root, registries_conf)
-        self._metadata = Metadata(self._skopeo.storage_root)
+        self._layers = Layers(root / "layers", self._skopeo.tmp)
+        self._metadata = Metadata(root, self._skopeo.tmp, self._layers)
         self._pins = Pins(root / "pinned")
-        self._run_root = run_root
         self._registries_conf = registries_conf
-        self._stall_seconds = stall_seconds
         self._check = RegistryCheck(registries_conf)
+        self._fetcher = Fetcher(self._skopeo, self._metadata, self._check, run_root, registries_conf, stall_seconds)
         self._slots = asyncio.Semaphore(parallel_pulls)
         self._pulls: dict[tuple[object, ...], _Pull] = {}
-        self._usage: dict[str, tuple[int, int]] = {}
+        self._settling: set[asyncio.Task[None]] = set()
+        self._usage: dict[Path, tuple[int, int]] = {}
 
     async def open(self) -> None:
-        """Prepares the directories and removes what pulls that were interrupted by a crash left behind.
+        """Prepares the directories, mends what a power failure damaged, removes what interrupted pulls left.
 
         Raises CRIError when skopeo is missing.
         """
-        await asyncio.to_thread(self._skopeo.prepare)
+        await asyncio.to_thread(self._prepare)
+        for stored in list(self._metadata.snapshot().images.values()):
+            await self._mend(stored)
+        self._settle()
         await self._sweep()
+
+    def _prepare(self) -> None:
+        self._skopeo.prepare()
+        for directory in (self._layers.root, self._metadata.blobs / "sha256"):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._skopeo.sole_writer() as alone:
+            if alone:  # else another process has been here before
+                self._layers.remove_unsettled()
+
+    async def _mend(self, stored: StoredImage) -> None:
+        try:
+            async with self._skopeo.writing() as lock:
+                await self._unpack(stored.layers, lock)
+            self._metadata.image(stored)
+        except (UnpackError, OSError, ValueError) as error:
+            log.warning("image %s (%s) is lost: %s", stored.id, ", ".join(stored.names) or "no name", error)
+            await self._forget(stored.id)
+
+    async def _forget(self, image_id: str) -> None:
+        async with self._skopeo.writing():
+            await asyncio.to_thread(self._metadata.forget, image_id)
 
     async def close(self) -> None:
         """Ends the pulls that run; those who wait for them get ImagePullError."""
         pulls = [pull.task for pull in self._pulls.values()]
         for task in pulls:
             task.cancel()
-        await asyncio.gather(*pulls, return_exceptions=True)
+        await asyncio.gather(*pulls, *self._settling, return_exceptions=True)
         await self._check.close()
 
     # Looking things up: no process, no waiting.
@@ -139,13 +185,14 @@ class ImageStore:
         *,
         labels: Mapping[str, str] | None = None,
         on_start: Callable[[], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
         progress: int | None = None,
     ) -> str:
         """Pulls, or learns from the registry that nothing has changed; returns the image's ID.
 
         Pulls of the same image with the same credentials share one download, which ends when the last of those who wait
-        is cancelled. `progress`: a file descriptor (of a terminal, best) for skopeo's progress bars; of a shared
-        download the first one counts. Raises ImagePullError.
+        is cancelled. `on_progress` hears every ten seconds how many bytes have arrived. `progress`: a file descriptor (of
+        a terminal, best) for skopeo's progress bars; of a shared download the first one counts. Raises ImagePullError.
         """
         if labels:
             raise ImagePullError("ErrImagePull", "labels of images are not supported by this runtime")
@@ -155,10 +202,12 @@ class ImageStore:
         pull = self._pulls.get(key)
         if pull is None or pull.task.cancelling():
             pull = self._pulls[key] = current = _Pull()
-            pull.task = asyncio.create_task(self._pull(name, auth, progress, pull.begin), name=f"pull {name.canonical}")
+            pull.task = asyncio.create_task(self._pull(name, auth, progress, pull), name=f"pull {name.canonical}")
             pull.task.add_done_callback(lambda _: self._pulls.pop(key) if self._pulls.get(key) is current else None)
         if on_start is not None:
             pull.when_begun(on_start)
+        if on_progress is not None:
+            pull.on_progress.append(on_progress)
         pull.waiters += 1
         try:
             return await asyncio.shield(pull.task)
@@ -173,10 +222,10 @@ class ImageStore:
             raise
         finally:
             pull.waiters -= 1
+            if on_progress is not None:
+                pull.on_progress.remove(on_progress)
 
-    async def _pull(
-        self, name: ImageName, auth: AuthConfig | None, progress: int | None, begin: Callable[[], None]
-    ) -> str:
+    async def _pull(self, name: ImageName, auth: AuthConfig | None, progress: int | None, pull: _Pull) -> str:
         route = image_registries.route(name.repository, self._registries_conf)
         if route.blocked:
             # skopeo does not see it where the entry leads to another location.
@@ -187,59 +236,58 @@ class ImageStore:
         if (
             stored is not None
             and self._metadata.view(stored) is not None
-            and await self._check.unchanged(name, self._metadata.digests(stored), auth)
+            and await self._check.unchanged(name, stored.digests, auth)
         ):
             return f"sha256:{stored.id}"
-        swept = False
         try:
-            async with self._slots:
-                begin()
-                with contextlib.ExitStack() as stack:
-                    arguments = ["copy", "--src-no-creds"]
-                    if auth is not None:
-                        file = image_auth.auth_file(self._run_root, name, auth, self._registries_conf)
-                        arguments = ["copy", "--src-authfile", str(stack.enter_context(file))]
-                    if image_auth.is_loopback(name):
-                        arguments.append("--src-tls-verify=false")
-                    await self._fetch(name, arguments, auth, progress)
-            stored = self._metadata.find(name.canonical)
-            cause = "removed while it was pulled"
-            try:
-                if stored is not None:
-                    image = self._metadata.image(stored)
-                    swept = True
-                    return image.id
-            except (KeyError, OSError, ValueError) as e:
-                cause = f"malformed image: {e}"
-            raise ImagePullError("ErrImagePull", f'failed to pull and unpack image "{name.canonical}": {cause}')
+            async with self._slots, self._skopeo.writing() as lock:
+                pull.begin()
+                fetched = await self._fetcher.from_registry(name, auth, lock, progress, pull.progress)
+                return await self._keep(fetched, [name.canonical], lock)
+        except (UnpackError, OSError, ValueError) as error:
+            raise image_errors.pull_error(name, _cause(error), with_credentials=auth is not None) from None
         finally:
-            if not swept:
-                await self._sweep()
+            await self._sweep()
 
-    async def _fetch(
-        self, name: ImageName, arguments: list[str], auth: AuthConfig | None, progress: int | None
-    ) -> None:
-        target = self._skopeo.storage(name.canonical)
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                await self._skopeo.run(
-                    *arguments,
-                    f"docker://{name.canonical}",
-                    target,
-                    progress=progress,
-                    stall_seconds=self._stall_seconds,
-                )
-                return
-            except SkopeoError as e:
-                final = attempt == _ATTEMPTS or isinstance(e, SkopeoStalled) or not image_errors.is_transient(str(e))
-                if final:
-                    known = (
-                        await self._check.knows_repository(name, auth) if image_errors.is_not_found(str(e)) else None
-                    )
-                    raise image_errors.pull_error(
-                        name, str(e), with_credentials=auth is not None, repository_known=known
-                    ) from None
-            await asyncio.sleep(0.25 * 2**attempt)
+    async def _keep(self, fetched: Fetched, names: list[str], lock: int) -> str:
+        """Unpacks and names an image whose blobs are there; returns its ID.
+
+        Raises UnpackError, OSError; ValueError for a malformed image.
+        """
+        stored = await asyncio.to_thread(self._describe, fetched, names)
+        await self._unpack(stored.layers, lock)
+        await asyncio.to_thread(self._metadata.add, stored)
+        self._settle()
+        return f"sha256:{stored.id}"
+
+    def _describe(self, fetched: Fetched, names: list[str]) -> StoredImage:
+        manifest = image_manifest.manifest(self._metadata.blob(fetched.manifest).read_bytes())
+        _, diff_ids = image_manifest.config(self._metadata.blob(manifest.config.digest).read_bytes())
+        if len(diff_ids) != len(manifest.layers):
+            raise ValueError(f"{len(manifest.layers)} layers, but {len(diff_ids)} diff ids")
+        return StoredImage(
+            id=manifest.config.digest.removeprefix("sha256:"),
+            names=names,
+            repositories=[image_name.parse(name).repository for name in names],
+            digests=fetched.digests,
+            manifest=fetched.manifest,
+            layers=[StoredLayer(d, layer.digest) for d, layer in zip(diff_ids, manifest.layers, strict=True)],
+        )
+
+    async def _unpack(self, layers: Sequence[StoredLayer], lock: int) -> None:
+        packed = {layer.diff_id: self._metadata.blob(layer.digest) for layer in layers}
+        await self._layers.make(packed, keep_open=(lock,))
+
+    def _settle(self) -> None:
+        """Nobody waits for it: an image can be used before the disk has it."""
+        task = asyncio.create_task(asyncio.to_thread(self._layers.settle), name="settle layers")
+        self._settling.add(task)
+        task.add_done_callback(self._settled)
+
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        self._settling.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("layers cannot be written to the disk: %s", error)
 
     async def remove_image(self, image: str) -> None:
         """Removes the image with all its names; removing what is not there is no error.
@@ -250,10 +298,9 @@ class ImageStore:
         if stored is None:
             return
         try:
-            await self._skopeo.run("delete", self._skopeo.storage(f"@{stored.id}"))
-        except SkopeoError as e:
-            if stored.id in self._metadata.snapshot().images:
-                raise CRIError("ImageRemoveFailed", f'failed to remove image "{image}": {e}') from None
+            await self._forget(stored.id)
+        except OSError as e:
+            raise CRIError("ImageRemoveFailed", f'failed to remove image "{image}": {e}') from None
         await self._sweep()
 
     async def pin(self, image: str, *, pinned: bool = True) -> None:
@@ -286,23 +333,20 @@ class ImageStore:
             raise image_archive.ArchiveError(f"{path} holds {len(archived)} images; a name fits only one")
         try:
             return [await self._load(path, image, name, progress) for image in archived]
-        except BaseException:
+        finally:
             await self._sweep()
-            raise
 
     async def _load(self, path: Path, image: ArchivedImage, name: str, progress: int | None) -> str:
         names = [image_name.parse(name).canonical] if name else image.names
         if not names:
             raise image_archive.ArchiveError(f"{path} does not say its image's name; give one")
-        for target in names:
-            try:
-                await self._skopeo.run("copy", image.source, self._skopeo.storage(target), progress=progress)
-            except SkopeoError as e:
-                raise CRIError("ImageLoadFailed", f"failed to load {target} from {path}: {e}") from None
-        stored = self._metadata.find(names[0])
-        if stored is None or self._metadata.view(stored) is None:
-            raise CRIError("ImageLoadFailed", f"failed to load {names[0]} from {path}: malformed image")
-        return f"sha256:{stored.id}"
+        try:
+            async with self._skopeo.writing() as lock:
+                return await self._keep(await self._fetcher.from_archive(image, lock, progress), names, lock)
+        except SkopeoError as e:
+            raise CRIError("ImageLoadFailed", f"failed to load {names[0]} from {path}: {e}") from None
+        except (UnpackError, OSError, ValueError) as e:
+            raise CRIError("ImageLoadFailed", f"failed to load {names[0]} from {path}: {_cause(e)}") from None
 
     async def save(
         self, image: str, path: Path, archive_format: str = "docker-archive", *, progress: int | None = None
@@ -315,7 +359,7 @@ class ImageStore:
         stored = self._metadata.find(image)
         if stored is None:
             raise NotFound(f'image "{image}": not found')
-        tags = [n for n in stored.names or () if not image_name.parse(n).digest]
+        tags = [name for name in stored.names if "@" not in name]
         try:
             asked = image_name.parse(image).canonical
             name = asked if asked in tags else next(iter(tags), "")
@@ -324,54 +368,54 @@ class ImageStore:
         new = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             target = f"{archive_format}:{new}:{name}" if name else f"{archive_format}:{new}"
-            await self._skopeo.run("copy", self._skopeo.storage(f"@{stored.id}"), target, progress=progress)
+            async with self._skopeo.writing() as lock:
+                manifest = image_manifest.descriptor(
+                    stored.manifest, self._metadata.blob(stored.manifest).stat().st_size
+                )
+                with self._skopeo.layout(manifest) as layout:
+                    blobs = ("--src-shared-blob-dir", str(self._metadata.blobs))
+                    await self._skopeo.run("copy", *blobs, f"oci:{layout}", target, lock=lock, progress=progress)
             new.replace(path)
-        except SkopeoError as e:
+        except (SkopeoError, OSError) as e:
             raise CRIError("ImageSaveFailed", f'failed to save image "{image}" to {path}: {e}') from None
         finally:
             new.unlink(missing_ok=True)
 
     async def _sweep(self) -> None:
-        await asyncio.to_thread(image_sweep.sweep, self._skopeo, self._metadata)
+        await asyncio.to_thread(image_sweep.sweep, self._skopeo, self._metadata, self._layers)
 
     # Disk.
 
     async def image_fs_info(self) -> FilesystemUsage:
-        """Disk space and inodes of all layers, as allocated."""
+        """Disk space and inodes of all layers, packed and unpacked, as allocated."""
         return await asyncio.to_thread(self._measure)
 
     def _measure(self) -> FilesystemUsage:
-        layers = self._metadata.snapshot().layers
-        for gone in self._usage.keys() - layers.keys():
+        finished = {*self._layers.root.iterdir(), *(self._metadata.blobs / "sha256").iterdir()}
+        for gone in self._usage.keys() - finished:
             del self._usage[gone]
-        for layer_id, layer in layers.items():
-            if layer_id not in self._usage and not layer.incomplete:
-                # A finished layer never changes: measured once.
-                self._usage[layer_id] = _disk_usage(self._metadata.root / "overlay" / layer_id)
+        for path in finished - self._usage.keys():
+            self._usage[path] = tree.usage(path)  # it never changes
         return FilesystemUsage(
             timestamp=time.time_ns(),
-            mountpoint=str(self._metadata.root),
+            mountpoint=str(self._root),
             used_bytes=sum(used for used, _ in self._usage.values()),
             inodes_used=sum(inodes for _, inodes in self._usage.values()),
         )
+
+
+def _cause(error: Exception) -> str:
+    """Why an image that has arrived cannot be kept."""
+    if isinstance(error, image_manifest.NoMatch):
+        return f"no match for platform in manifest: not found: {error}"
+    if isinstance(error, UnpackError):
+        return f"failed to unpack: {error}"
+    if isinstance(error, OSError):
+        return "no space left on device" if error.errno == errno.ENOSPC else str(error)
+    return f"malformed image: {error}"
 
 
 def _absolute(path: Path) -> Path:
     if ":" in str(path):
         raise image_archive.ArchiveError(f"{path}: the path of an archive must not contain a colon")
     return path.absolute()
-
-
-def _disk_usage(directory: Path) -> tuple[int, int]:
-    """(bytes, inodes) below the directory. What vanishes meanwhile does not count."""
-    used, inodes = 0, 0
-    seen: set[int] = set()
-    for parent, directories, files in os.walk(directory):
-        for entry in (*directories, *files):
-            with contextlib.suppress(FileNotFoundError):
-                stat = os.lstat(os.path.join(parent, entry))
-                if stat.st_ino not in seen:
-                    seen.add(stat.st_ino)
-                    used += stat.st_blocks * 512
-                    inodes += 1
-    return used, inodes

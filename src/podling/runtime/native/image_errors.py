@@ -11,7 +11,7 @@ import re
 from podling.runtime.image_name import ImageName
 from podling.runtime.protocol import ImagePullError
 
-_SOURCE = re.compile(r"initializing source docker://\S+?: ")
+_SOURCE = re.compile(r'(?:initializing source docker://\S+?|[Ee]rror parsing image name "docker://[^"]*"): ')
 _MIRRORS = re.compile(r"\(Mirrors also failed: (?P<mirrors>\[.*\])\): ", re.DOTALL)
 _PING = re.compile(r"pinging container registry \S+: ")
 _NOT_FOUND = re.compile(

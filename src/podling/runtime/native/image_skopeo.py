@@ -1,8 +1,8 @@
-"""Runs skopeo on the image storage: the one place that knows its options and environment.
+"""Runs skopeo: the one place that knows its options and environment.
 
-Nothing outside the storage's own directories is read or written: policy, storage configuration, blob cache and
-temporary files are all given. A shared file lock marks that somebody writes; skopeo and its children inherit it, so it
-tells the truth even when this process dies (image_sweep relies on it).
+skopeo moves blobs between registries, archives and the node's directory of blobs. Nothing outside the directories given
+is read or written: policy, blob cache and temporary files are all given. A shared file lock marks that somebody writes;
+skopeo and its children inherit it, so it tells the truth even when this process dies (image_sweep relies on it).
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 from podling.runtime.protocol import CRIError
@@ -24,8 +27,10 @@ _POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
 """Signatures are not asked for, as in containerd."""
 
 
+_PROGRESS_SECONDS = 10.0
+
 _PLAIN_PATH = re.compile(r"/[^\[\]@+:,]*")
-"""What can stand in the name of a storage: the rest separates its parts."""
+"""What can stand in skopeo's names for places: the rest separates their parts."""
 
 
 class SkopeoError(Exception):
@@ -37,7 +42,7 @@ class SkopeoStalled(SkopeoError):
 
 
 class Skopeo:
-    """skopeo bound to the storage `root` with `run_root`."""
+    """skopeo with its files below `root` and, what need not survive a reboot, `run_root`."""
 
     def __init__(self, root: Path, run_root: Path, registries_conf: Path | None, program: str = "skopeo") -> None:
         self._root = root
@@ -51,26 +56,22 @@ class Skopeo:
         """Makes directories and configuration files. Blocks. Raises CRIError."""
         if shutil.which(self._program) is None:
             raise CRIError("SkopeoMissing", f"{self._program} is not installed; images are pulled with it")
-        for directory in (self._root, self._run_root):
-            if not _PLAIN_PATH.fullmatch(str(directory)):
-                raise CRIError("InvalidDirectory", f"{directory}: skopeo cannot use a directory with such a name")
+        if not _PLAIN_PATH.fullmatch(str(self._root)):
+            raise CRIError("InvalidDirectory", f"{self._root}: skopeo cannot use a directory with such a name")
         for directory in (self._root, self._run_root, self.tmp):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        storage = (
-            f'[storage]\ndriver = "overlay"\ngraphroot = {json.dumps(str(self._root / "storage"))}\n'
-            f"runroot = {json.dumps(str(self._run_root))}\n"
-        )
-        _write(self._run_root / "storage.conf", storage)
         _write(self._run_root / "policy.json", json.dumps(_POLICY))
 
-    @property
-    def storage_root(self) -> Path:
-        return self._root / "storage"
-
-    def storage(self, name: str) -> str:
-        """How skopeo names the image `name` (or `@ID`) of this storage."""
-        # Without skip_mount_home the storage's directory becomes a mount point, which outlives skopeo.
-        return f"containers-storage:[overlay@{self.storage_root}+{self._run_root}:overlay.skip_mount_home=true]{name}"
+    @contextlib.contextmanager
+    def layout(self, manifest: str = "") -> Iterator[Path]:
+        """An OCI layout, for skopeo to write an image into, or one that holds `manifest`, a JSON descriptor."""
+        with tempfile.TemporaryDirectory(prefix="layout-", dir=self.tmp) as directory:
+            layout = Path(directory) / "image"
+            if manifest:
+                layout.mkdir()
+                (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+                (layout / "index.json").write_text(f'{{"schemaVersion":2,"manifests":[{manifest}]}}')
+            yield layout
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[int]:
@@ -99,11 +100,19 @@ class Skopeo:
         finally:
             os.close(fd)
 
-    async def run(self, *args: str, progress: int | None = None, stall_seconds: float = 0) -> None:
-        """Runs one skopeo command; its progress output goes to the descriptor `progress`.
+    async def run(
+        self,
+        *args: str,
+        lock: int,
+        progress: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
+        stall_seconds: float = 0,
+    ) -> bytes:
+        """Runs one skopeo command, within `writing`, of which `lock` is; returns what it says.
 
-        Raises SkopeoError; SkopeoStalled when it neither reads nor writes for `stall_seconds` (0: no limit). Cancelling
-        kills it and its children, and returns when they are gone.
+        Its progress output goes to the descriptor `progress`, if there is one, and is not returned then. `on_progress`
+        is told now and then how many bytes it has written. Raises SkopeoError; SkopeoStalled when it neither reads nor
+        writes for `stall_seconds` (0: no limit). Cancelling kills it and its children, and returns when they are gone.
         """
         argv: Sequence[str] = (
             # skopeo must not outlive this process: nobody would wait for it.
@@ -114,7 +123,6 @@ class Skopeo:
         )
         environment = {
             **os.environ,
-            "CONTAINERS_STORAGE_CONF": str(self._run_root / "storage.conf"),
             # The cache of blob locations lies in the user's data directory for rootless users only; this keeps it
             # beside the images, not in the system's /var/lib/containers.
             "_CONTAINERS_ROOTLESS_UID": "1",
@@ -122,23 +130,18 @@ class Skopeo:
             # Whoever started Podling has no say in where images come from, the machine's configuration has.
             "HOME": str(self._root / "podling-cache"),
         }
-        async with self.writing() as lock:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL if progress is None else progress,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-                pass_fds=(lock,),
-            )
-        assert process.stderr is not None
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE if progress is None else progress,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
         try:
-            if stall_seconds:
-                stderr = await _unless_stalled(process, process.stderr, stall_seconds)
-            else:
-                stderr = await process.stderr.read()
-            code = await process.wait()
+            stdout, stderr = await _watched(process, on_progress, stall_seconds or math.inf)
+            code = process.returncode
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -146,30 +149,39 @@ class Skopeo:
             raise
         if code:
             raise SkopeoError(_message(stderr.decode(errors="replace"), code))
+        return stdout or b""
 
 
-async def _unless_stalled(process: asyncio.subprocess.Process, stderr: asyncio.StreamReader, seconds: float) -> bytes:
-    reading = asyncio.ensure_future(stderr.read())
+async def _watched(
+    process: asyncio.subprocess.Process, on_progress: Callable[[int], None] | None, stall_seconds: float
+) -> tuple[bytes, bytes]:
+    """What it writes to standard output and error until it ends."""
+    reading = asyncio.ensure_future(process.communicate())
     try:
-        moved = -1
+        before, moved_at = (-1, -1), time.monotonic()
         while True:
-            done, _ = await asyncio.wait((reading,), timeout=seconds)
+            done, _ = await asyncio.wait((reading,), timeout=min(_PROGRESS_SECONDS, stall_seconds))
             if done:
                 return reading.result()
-            before, moved = moved, _bytes_moved(process.pid)
-            if moved == before:
-                raise SkopeoStalled(f"no progress for {seconds:g}s")
+            moved, now = _bytes_moved(process.pid), time.monotonic()
+            if moved != before:
+                before, moved_at = moved, now
+            elif now - moved_at >= stall_seconds:
+                raise SkopeoStalled(f"no progress for {stall_seconds:g}s")
+            if on_progress is not None:
+                on_progress(max(0, moved[1]))
     finally:
         reading.cancel()
 
 
-def _bytes_moved(pid: int) -> int:
+def _bytes_moved(pid: int) -> tuple[int, int]:
     """Bytes that the process has read and written so far, sockets included (proc(5), /proc/pid/io)."""
     try:
         with open(f"/proc/{pid}/io") as f:
-            return sum(int(line.split()[1]) for line in f if line.startswith(("rchar", "wchar")))
+            read, written = (int(line.split()[1]) for line in f if line.startswith(("rchar", "wchar")))
+            return read, written
     except (FileNotFoundError, ProcessLookupError):
-        return -1
+        return -1, -1
 
 
 def _message(stderr: str, code: int) -> str:

@@ -86,26 +86,6 @@ def make_directory(root: Path, path: str) -> None:
         os.close(root_fd)
 
 
-def usage(upper: Path) -> tuple[int, int]:
-    """Bytes and inodes that a writable layer takes. Blocking, as long as the layer is large."""
-    size = inodes = 0
-    pending = [str(upper)]
-    while pending:
-        directory = pending.pop()
-        try:
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    with contextlib.suppress(FileNotFoundError):
-                        status = entry.stat(follow_symlinks=False)
-                        size += status.st_blocks * 512
-                        inodes += 1
-                        if entry.is_dir(follow_symlinks=False):
-                            pending.append(entry.path)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-    return size, inodes
-
-
 def _escape(path: str, colon: bool = False) -> str:
     """overlayfs separates options by commas and layers by colons."""
     path = path.replace("\\", "\\\\").replace(",", "\\,")

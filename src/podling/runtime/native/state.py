@@ -15,7 +15,6 @@ import contextlib
 import errno
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from enum import StrEnum
@@ -25,6 +24,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from podling.runtime import tree
 from podling.runtime.protocol import ContainerConfig, LinuxResources, SandboxConfig
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ class Records:
         """With the writable layer. The record goes last: a removal that is cut short is found and repeated."""
         directory = self.container_dir(container_id)
         for name in ("work", "upper", "volumes"):
-            shutil.rmtree(directory / name, onerror=_not_missing)
+            tree.remove(directory / name)
         (directory / "record").unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             directory.rmdir()
@@ -206,11 +206,6 @@ def write_atomically(path: Path, data: bytes) -> None:
     temporary.write_bytes(data)
     os.chmod(temporary, 0o600)
     os.rename(temporary, path)
-
-
-def _not_missing(_function: object, _path: object, info: tuple[type[BaseException], BaseException, object]) -> None:
-    if not isinstance(info[1], FileNotFoundError):
-        raise info[1]
 
 
 def _load(path: Path, kind: type[T]) -> T | None:

@@ -1,4 +1,4 @@
-"""System calls that Python's os module does not offer: mount, umount2, unshare, openat2.
+"""System calls that Python's os module does not offer: mount, umount2, unshare, openat2, syncfs.
 
 All raise OSError with the path as filename. ctypes releases the GIL during a call, so they may run in threads.
 """
@@ -75,6 +75,16 @@ def unshare(flags: int) -> None:
     """Moves the calling thread into new namespaces, or gives it a working directory of its own (CLONE_FS)."""
     if _libc.unshare(flags) < 0:
         raise _error()
+
+
+def syncfs(path: str | Path) -> None:
+    """Writes to the disk what the file system of `path` has in memory."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(fd) < 0:
+            raise _error(path)
+    finally:
+        os.close(fd)
 
 
 def open_in_root(root_fd: int, path: str, flags: int = os.O_RDONLY) -> int:

@@ -1,0 +1,160 @@
+"""Brings an image's blobs to the node, by skopeo: from a registry or from an archive.
+
+What comes is checked against its digests by skopeo, with one exception: the manifest in a registry, which is checked here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from podling.runtime.image_name import ImageName
+from podling.runtime.native import image_auth, image_errors, image_manifest, image_registries
+from podling.runtime.native.image_archive import ArchivedImage
+from podling.runtime.native.image_check import RegistryCheck
+from podling.runtime.native.image_metadata import Metadata
+from podling.runtime.native.image_skopeo import Skopeo, SkopeoError, SkopeoStalled
+from podling.runtime.protocol import AuthConfig
+
+_ATTEMPTS = 4
+"""Of one pull whose connection breaks. Layers that arrived are not fetched again."""
+
+_Run = Callable[..., Awaitable[bytes]]
+
+
+class Fetched(Struct, frozen=True):
+    """An image whose blobs are all there."""
+
+    manifest: str
+    """The digest of its manifest, in OCI's form."""
+    digests: list[str]
+    """By which the registry knows it: that of the index first, if it came through one."""
+
+
+class Fetcher:
+    """All that it does is done while the storage is locked for writing; `lock` is of Skopeo.writing."""
+
+    def __init__(
+        self,
+        skopeo: Skopeo,
+        metadata: Metadata,
+        check: RegistryCheck,
+        run_root: Path,
+        registries_conf: Path | None,
+        stall_seconds: float,
+    ) -> None:
+        self._skopeo = skopeo
+        self._metadata = metadata
+        self._check = check
+        self._run_root = run_root
+        self._registries_conf = registries_conf
+        self._stall_seconds = stall_seconds
+
+    async def from_registry(
+        self,
+        name: ImageName,
+        auth: AuthConfig | None,
+        lock: int,
+        progress: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Fetched:
+        """`progress` and `on_progress` are as for ImageStore.pull_image.
+
+        Raises ImagePullError, OSError; ValueError for a malformed image.
+        """
+        conditional = image_registries.route(name.repository, self._registries_conf).conditional
+        with contextlib.ExitStack() as stack:
+            options = ["no-creds"]
+            if auth is not None:
+                file = image_auth.auth_file(self._run_root, name, auth, self._registries_conf)
+                options = [f"authfile={stack.enter_context(file)}"]
+            if image_auth.is_loopback(name):
+                options.append("tls-verify=false")
+
+            async def run(*arguments: str, progress: int | None = None) -> bytes:
+                return await self._attempts(name, auth, arguments, lock, progress, on_progress)
+
+            inspect = [f"--{option}" for option in options]
+            raw = await run("inspect", "--raw", *inspect, f"docker://{name.canonical}")
+            digests = [image_manifest.digest_of(raw)]
+            if name.digest not in ("", digests[0]):
+                raise ValueError(f"the manifest does not match its digest: it is {digests[0]}")
+            if instance := image_manifest.instance(raw):
+                digests.append(instance)
+            # By digest, lest the tag move in between; but some mirrors are not to be asked for digests.
+            source = f"docker://{name.canonical if conditional else f'{name.repository}@{digests[-1]}'}"
+            manifest = await self._copy(run, [f"--src-{option}" for option in options], source, progress)
+            if manifest != digests[-1]:
+                manifest = await self._with_own_config(run, inspect, source, manifest)
+            return Fetched(manifest, digests)
+
+    async def from_archive(self, image: ArchivedImage, lock: int, progress: int | None = None) -> Fetched:
+        """Raises SkopeoError, OSError; ValueError for a malformed image."""
+
+        async def run(*arguments: str, progress: int | None = None) -> bytes:
+            return await self._skopeo.run(*arguments, lock=lock, progress=progress)
+
+        manifest = await self._copy(run, [], image.source, progress)
+        if not image.source.startswith("oci"):
+            manifest = await self._with_own_config(run, [], image.source, manifest)
+        return Fetched(manifest, [manifest])
+
+    async def _copy(self, run: _Run, options: list[str], source: str, progress: int | None) -> str:
+        """Copies into the node's blobs; returns the digest of the manifest, in OCI's form."""
+        into = ["--dest-shared-blob-dir", str(self._metadata.blobs), "--dest-oci-accept-uncompressed-layers"]
+        with self._skopeo.layout() as layout:
+            await run("copy", *options, *into, source, f"oci:{layout}:image", progress=progress)
+            (manifest,) = image_manifest.manifests_of_layout((layout / "index.json").read_bytes())
+        return manifest
+
+    async def _with_own_config(self, run: _Run, options: list[str], source: str, manifest: str) -> str:
+        """Of a manifest in Docker's form skopeo has made one in OCI's, and a configuration that has another digest.
+
+        The digest of an image's own is its ID, so it takes its place again. Returns the digest of the manifest with it.
+        """
+        config = await run("inspect", "--raw", "--config", *options, source)
+        if not config:
+            return manifest  # Docker's first form has none
+
+        def replace() -> str:
+            raw = self._metadata.blob(manifest).read_bytes()
+            changed = image_manifest.with_config(raw, self._metadata.add_blob(config), len(config))
+            return self._metadata.add_blob(changed)
+
+        return await asyncio.to_thread(replace)
+
+    async def _attempts(
+        self,
+        name: ImageName,
+        auth: AuthConfig | None,
+        arguments: tuple[str, ...],
+        lock: int,
+        progress: int | None,
+        on_progress: Callable[[int], None] | None,
+    ) -> bytes:
+        """Runs skopeo, again while the connection breaks. Raises ImagePullError."""
+        attempt = 1
+        while True:
+            try:
+                return await self._skopeo.run(
+                    *arguments,
+                    lock=lock,
+                    progress=progress,
+                    on_progress=on_progress,
+                    stall_seconds=self._stall_seconds,
+                )
+            except SkopeoError as e:
+                message = str(e)
+                if attempt == _ATTEMPTS or isinstance(e, SkopeoStalled) or not image_errors.is_transient(message):
+                    known = (
+                        await self._check.knows_repository(name, auth) if image_errors.is_not_found(message) else None
+                    )
+                    raise image_errors.pull_error(
+                        name, message, with_credentials=auth is not None, repository_known=known
+                    ) from None
+            await asyncio.sleep(0.25 * 2**attempt)
+            attempt += 1

@@ -1,0 +1,70 @@
+"""Unpacks the layers of an image, by a program of its own: layer_unpacker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+LIBARCHIVE = "libarchive.so.13"
+
+
+class UnpackError(Exception):
+    """A layer cannot be unpacked; the text says why."""
+
+
+class Unpacked(Struct, frozen=True):
+    """The digest and the length in bytes of a layer's uncompressed tar."""
+
+    diff_id: str
+    size: int
+
+
+class _Result(Struct):
+    index: int
+    diff_id: str = ""
+    size: int = 0
+    error: str = ""
+
+
+async def unpack(layers: Sequence[tuple[Path, Path]], keep_open: Sequence[int] = ()) -> list[Unpacked]:
+    """Unpacks archives into directories that exist, as many at once as there are processors. The results are in order.
+
+    `layers`: pairs of a tar, as it is or compressed by gzip, zstd, bzip2 or xz, and its directory. The processes inherit
+    the descriptors `keep_open`. Raises UnpackError; then the directories hold something or other. Cancelling ends all
+    processes.
+    """
+    process = await asyncio.create_subprocess_exec(
+        # It must not outlive this process: nobody would wait for it.
+        *("setpriv", "--pdeathsig", "KILL", "--"),
+        *(sys.executable, "-I", "-m", "podling.runtime.native.layer_unpacker"),
+        # So libarchive-c need not ask the linker's cache.
+        env={"LIBARCHIVE": LIBARCHIVE, "LC_ALL": "C.UTF-8", "PATH": os.environ.get("PATH", os.defpath)},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        pass_fds=keep_open,
+    )
+    try:
+        job = msgspec.json.encode([(str(blob), str(directory)) for blob, directory in layers])
+        output, errors = await process.communicate(job)
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        raise
+    results = sorted((msgspec.json.decode(line, type=_Result) for line in output.splitlines()), key=lambda r: r.index)
+    for result in results:
+        if result.error:
+            raise UnpackError(result.error)
+    if process.returncode or len(results) != len(layers):
+        raise UnpackError(errors.decode(errors="replace").strip() or f"unpacking ended with code {process.returncode}")
+    return [Unpacked(result.diff_id, result.size) for result in results]

@@ -1,0 +1,56 @@
+"""Directory trees that containers and images filled: they may be deeper than Python's own functions go."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+
+def remove(path: Path) -> None:
+    """Removes a directory with all that is below it. Blocks. Idempotent. Raises OSError."""
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        if path.exists():  # something below it went meanwhile
+            remove(path)
+    except (RecursionError, OSError) as error:
+        done = subprocess.run(["rm", "-rf", "--one-file-system", "--", str(path)], capture_output=True, text=True)
+        if done.returncode:
+            raise OSError(getattr(error, "errno", 0), done.stderr.strip(), str(path)) from error
+
+
+def usage(path: Path) -> tuple[int, int]:
+    """(allocated bytes, inodes) of a file, or of a directory with all that is below it. Blocks, as long as it is large.
+
+    What goes meanwhile does not count. Raises OSError.
+    """
+    found: dict[tuple[int, int], int] = {}
+    pending = [str(path)]
+    with contextlib.suppress(FileNotFoundError):
+        status = os.lstat(path)
+        found[status.st_dev, status.st_ino] = status.st_blocks * 512
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        status = entry.stat(follow_symlinks=False)
+                        found[status.st_dev, status.st_ino] = status.st_blocks * 512
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(entry.path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:  # a path longer than the kernel takes
+            return _du(path, "--block-size=1"), _du(path, "--inodes")
+    return sum(found.values()), len(found)
+
+
+def _du(path: Path, what: str) -> int:
+    done = subprocess.run(["du", "--summarize", "--one-file-system", what, "--", str(path)], capture_output=True)
+    try:
+        return int(done.stdout.split()[0])
+    except (IndexError, ValueError):
+        raise OSError(0, done.stderr.decode(errors="replace").strip(), str(path)) from None
