@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import platform
-import random
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.image_store import NOTHING, leftovers, store, writers
+from tests.support.image_store import NOTHING, PULLER, build, leftovers, pull_failure, store, through, writers
 from tests.support.proxy import Proxy
 from tests.support.raw_image import docker_image, image, member, tar
-from tools import images
-from tools.oci_layout import ImageSpec, Layer, LayoutWriter, host_architecture
+from tools.oci_layout import ImageSpec, Layer, host_architecture
 from tools.registry import Registry
 
 from podling.runtime.image_name import InvalidImageName
@@ -32,33 +30,10 @@ LAYER_BYTES = 3 << 20
 ALICE = AuthConfig(username="alice", password="wonderland")
 
 
-def build(directory: Path, *specs: ImageSpec) -> images.BuiltImage:
-    return images.BuiltImage("test", directory, LayoutWriter(directory).write(*specs))
-
-
 def text_image(text: str, architecture: str = "") -> ImageSpec:
     layer = Layer()
     layer.file("etc/text", text)
     return ImageSpec([layer], {"Cmd": ["cat"]}, **({"architecture": architecture} if architecture else {}))
-
-
-@pytest.fixture(scope="module")
-def big(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> str:
-    """An image of three layers of incompressible bytes."""
-    layers = []
-    for i in range(3):
-        layer = Layer()
-        layer.file(f"data{i}", random.Random(i).randbytes(LAYER_BYTES))
-        layers.append(layer)
-    registry.push(build(tmp_path_factory.mktemp("big"), ImageSpec(layers)), "docker.io/library/big:1")
-    return "big:1"
-
-
-def through(proxy: Proxy, directory: Path) -> Path:
-    """A registries.conf that reaches docker.io's images through the proxy."""
-    conf = directory / "through-proxy.conf"
-    conf.write_text(f'[[registry]]\nprefix = "docker.io"\nlocation = "{proxy.address}/docker.io"\ninsecure = true\n')
-    return conf
 
 
 def proc_files(pid: int) -> bytes:
@@ -297,116 +272,10 @@ def test_index_without_this_platform_is_an_error(registry: Registry, tmp_path: P
     assert leftovers(tmp_path) == NOTHING
 
 
-def pull_failure(
-    directory: Path, registries_conf: Path, name: str, auth: AuthConfig | None = None, stall_seconds: float = 60
-) -> ImagePullError:
-    async def run() -> ImagePullError:
-        async with store(directory, registries_conf, stall_seconds=stall_seconds) as images_store:
-            with pytest.raises(ImagePullError) as error:
-                await images_store.pull_image(name, auth)
-            assert await images_store.list_images() == []
-            return error.value
+def test_password_is_in_no_argument_and_in_no_file(private_registry: Registry, tmp_path: Path) -> None:
+    """So whatever is killed leaves none of it."""
 
-    return asyncio.run(run())
-
-
-@pytest.mark.parametrize(
-    ("name", "complete", "missing"),
-    [
-        ("nginx:nope", "docker.io/library/nginx:nope", 'repository "docker.io/library/nginx" has no tag "nope"'),
-        ("nope", "docker.io/library/nope:latest", 'there is no repository "docker.io/library/nope"'),
-        (
-            "nginx@sha256:" + "0" * 64,
-            "docker.io/library/nginx@sha256:" + "0" * 64,
-            f'repository "docker.io/library/nginx" has no digest "sha256:{"0" * 64}"',
-        ),
-    ],
-)
-def test_missing_image_is_said_to_be_not_found(
-    registry: Registry, tmp_path: Path, name: str, complete: str, missing: str
-) -> None:
-    error = pull_failure(tmp_path, registry.registries_conf, name)
-    assert error.reason == "ErrImagePull"
-    assert error.message == (
-        f'failed to pull and unpack image "{complete}": failed to resolve reference "{complete}": {complete}: not found: '
-        f"{missing}"
-    )
-
-
-def test_unknown_host_is_named(registry: Registry, tmp_path: Path) -> None:
-    error = pull_failure(tmp_path, registry.registries_conf, "no-such-registry.invalid/app:1")
-    assert error.message.startswith(
-        'failed to pull and unpack image "no-such-registry.invalid/app:1": failed to resolve reference '
-        '"no-such-registry.invalid/app:1": failed to do request: Get "https://no-such-registry.invalid/v2/": '
-        "dial tcp: lookup no-such-registry.invalid"
-    )
-
-
-def test_registry_that_is_down_is_named(registry: Registry, tmp_path: Path) -> None:
-    error = pull_failure(tmp_path, registry.registries_conf, "127.0.0.1:1/app:1")
-    assert error.message.endswith("dial tcp 127.0.0.1:1: connect: connection refused")
-
-
-def test_certificate_of_unknown_authority_is_named(
-    tmp_path: Path, image_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Registry(tmp_path / "registry", tls=True) as secure:
-        secure.push(images.build("busybox", image_cache), "docker.io/library/busybox:latest")
-        error = pull_failure(tmp_path, secure.registries_conf, "busybox")
-        assert "x509: certificate signed by unknown authority" in error.message
-
-        async def run() -> None:
-            async with store(tmp_path, secure.registries_conf) as images_store:
-                await images_store.pull_image("busybox")
-
-        monkeypatch.setenv("SSL_CERT_FILE", str(secure.ca))
-        asyncio.run(run())
-
-
-def test_blocked_registry_is_an_error(tmp_path: Path) -> None:
-    conf = tmp_path / "blocked.conf"
-    conf.write_text('[[registry]]\nprefix = "docker.io"\nlocation = "docker.io"\nblocked = true\n')
-    error = pull_failure(tmp_path, conf, "nginx")
-    assert "registry docker.io is blocked in" in error.message
-
-
-@pytest.mark.parametrize(
-    ("auth", "detail"),
-    [
-        (None, "no basic auth credentials"),
-        (AuthConfig(username="alice", password="wrong"), "the registry refused the credentials"),
-    ],
-)
-def test_private_image_is_denied_without_right_credentials(
-    private_registry: Registry, tmp_path: Path, auth: AuthConfig | None, detail: str
-) -> None:
-    name = "docker.io/alice/private:1"
-    error = pull_failure(tmp_path, private_registry.registries_conf, "alice/private:1", auth)
-    assert error.message == (
-        f'failed to pull and unpack image "{name}": failed to resolve reference "{name}": pull access denied, '
-        f"repository does not exist or may require authorization: authorization failed: {detail}"
-    )
-    assert leftovers(tmp_path)["credentials"] == []
-
-
-@pytest.mark.parametrize("name", ["alice/private:1", "dregistry.azurecr.io/acr-auth-example"])
-def test_credentials_reach_the_place_that_registries_conf_names(
-    private_registry: Registry, tmp_path: Path, name: str
-) -> None:
-    async def run() -> None:
-        async with store(tmp_path, private_registry.registries_conf) as images_store:
-            image_id = await images_store.pull_image(name, ALICE)
-            status = await images_store.image_status(name)
-            assert status is not None
-            assert status.id == image_id
-
-    asyncio.run(run())
-
-
-def test_password_is_in_no_argument_and_in_no_file_that_others_can_read(
-    private_registry: Registry, tmp_path: Path
-) -> None:
-    async def run() -> tuple[bytes, list[int]]:
+    async def run() -> tuple[bytes, list[bytes]]:
         async with Proxy(private_registry.address) as proxy:
             proxy.gate.clear()
             async with store(tmp_path, through(proxy, tmp_path)) as images_store:
@@ -415,16 +284,17 @@ def test_password_is_in_no_argument_and_in_no_file_that_others_can_read(
                 pull = asyncio.create_task(images_store.pull_image("alice/private:1", ALICE))
                 await asyncio.wait_for(started.wait(), 30)
                 arguments = b"".join(proc_files(pid) for pid in writers(tmp_path))
-                modes = [p.stat().st_mode & 0o777 for p in (tmp_path / "run").glob("auth-*")]
+                files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
                 proxy.gate.set()
                 await pull
-                return arguments, modes
+                return arguments, files
 
-    arguments, modes = asyncio.run(run())
+    arguments, files = asyncio.run(run())
     assert b"skopeo" in arguments
-    assert b"wonderland" not in arguments
-    assert modes == [0o600]
-    assert leftovers(tmp_path)["credentials"] == []
+    assert files
+    for secret in (b"wonderland", base64.b64encode(b"alice:wonderland")):
+        assert secret not in arguments
+        assert not any(secret in file for file in files)
 
 
 def test_invalid_name_is_refused_without_asking_a_registry(registry: Registry, tmp_path: Path) -> None:
@@ -436,231 +306,6 @@ def test_invalid_name_is_refused_without_asking_a_registry(registry: Registry, t
             assert error.value.message == "invalid reference format: repository name (library/NGINX) must be lowercase"
 
     asyncio.run(run())
-
-
-def test_concurrent_pulls_share_one_download(registry: Registry, tmp_path: Path, big: str) -> None:
-    async def run() -> None:
-        async with store(tmp_path, registry.registries_conf) as images_store:
-            before = len(registry.requests())
-            ids = await asyncio.gather(*(images_store.pull_image(big) for _ in range(10)))
-            assert len(set(ids)) == 1
-            requests = registry.requests()[before:]
-            manifests = [r for r in requests if "/manifests/" in r]
-            assert len(manifests) == len(set(manifests)) == 2  # what the tag means, and that
-            blobs = [r for r in requests if "/blobs/" in r]
-            assert len(blobs) == len(set(blobs)) == 4
-
-    asyncio.run(run())
-
-
-def test_one_of_two_waiters_may_leave(registry: Registry, tmp_path: Path, big: str) -> None:
-    async def run() -> None:
-        async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
-            reached = stop_at(proxy, LAYER_BYTES // 2)
-            leaving = asyncio.create_task(images_store.pull_image(big))
-            staying = asyncio.create_task(images_store.pull_image(big))
-            await asyncio.wait_for(reached.wait(), 30)
-            leaving.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await leaving
-            proxy.gate.set()
-            status = await images_store.image_status(await staying)
-            assert status is not None
-
-    asyncio.run(run())
-
-
-def stop_at(proxy: Proxy, threshold: int) -> asyncio.Event:
-    """Once `threshold` bytes have passed, nothing passes any more, and the event is set."""
-    reached = asyncio.Event()
-
-    def on_bytes(total: int) -> None:
-        if total >= threshold and not reached.is_set():
-            proxy.gate.clear()
-            reached.set()
-
-    proxy.on_bytes = on_bytes
-    return reached
-
-
-@pytest.mark.parametrize("threshold", [0, LAYER_BYTES // 2, 2 * LAYER_BYTES + LAYER_BYTES // 2])
-def test_cancelled_pull_leaves_no_process_and_nothing_half_done(
-    registry: Registry, tmp_path: Path, big: str, threshold: int
-) -> None:
-    async def run() -> None:
-        async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
-            reached = stop_at(proxy, threshold)
-            pull = asyncio.create_task(images_store.pull_image(big))
-            await asyncio.wait_for(reached.wait(), 30)
-            assert writers(tmp_path)
-            pull.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await pull
-            assert writers(tmp_path) == []
-            assert await images_store.list_images() == []
-            assert leftovers(tmp_path) == NOTHING
-            proxy.gate.set()
-            await images_store.pull_image(big)
-
-    asyncio.run(run())
-
-
-def test_closing_the_store_fails_its_pulls(registry: Registry, tmp_path: Path, big: str) -> None:
-    async def run() -> None:
-        async with Proxy(registry.address) as proxy:
-            async with store(tmp_path, through(proxy, tmp_path)) as images_store:
-                reached = stop_at(proxy, LAYER_BYTES // 2)
-                pull = asyncio.create_task(images_store.pull_image(big))
-                await asyncio.wait_for(reached.wait(), 30)
-            with pytest.raises(ImagePullError, match="context canceled"):
-                await pull
-            assert writers(tmp_path) == []
-
-    asyncio.run(run())
-
-
-def test_broken_connection_is_retried_and_finished_layers_are_not_fetched_again(
-    registry: Registry, tmp_path: Path
-) -> None:
-    small, large = Layer(), Layer()
-    small.file("small", "fetched once")
-    large.file("large", random.Random(7).randbytes(LAYER_BYTES))
-    registry.push(build(tmp_path / "uneven", ImageSpec([small, large])), "docker.io/library/uneven:1")
-
-    async def run() -> None:
-        async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
-
-            def cut_once(total: int) -> None:
-                if not proxy.cuts and total > LAYER_BYTES // 2:
-                    raise ConnectionAbortedError
-
-            proxy.on_bytes = cut_once
-            before = len(registry.requests())
-            image_id = await images_store.pull_image("uneven:1")
-            assert proxy.cuts == 1
-            top, bottom = await images_store.layers(image_id)
-            assert (bottom / "small").read_text() == "fetched once"
-            assert (top / "large").read_bytes() == random.Random(7).randbytes(LAYER_BYTES)
-            blobs = [r for r in registry.requests()[before:] if "/blobs/" in r and image_id not in r]
-            assert sorted(blobs.count(blob) for blob in set(blobs)) == [1, 2]
-
-    asyncio.run(run())
-
-
-def test_registry_that_always_cuts_is_an_error_that_leaves_nothing(
-    registry: Registry, tmp_path: Path, big: str
-) -> None:
-    async def run() -> None:
-        async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
-            allowed = 0
-
-            def cut(total: int) -> None:
-                nonlocal allowed
-                if total > allowed + LAYER_BYTES // 2:
-                    allowed = total
-                    raise ConnectionAbortedError
-
-            proxy.on_bytes = cut
-            # More than fits in all the attempts together.
-            with pytest.raises(ImagePullError) as error:
-                await images_store.pull_image(big)
-            assert "EOF" in error.value.message or "connection reset" in error.value.message
-            assert leftovers(tmp_path) == NOTHING
-
-    asyncio.run(run())
-
-
-def test_registry_that_falls_silent_is_given_up(registry: Registry, tmp_path: Path, big: str) -> None:
-    async def run() -> None:
-        async with (
-            Proxy(registry.address) as proxy,
-            store(tmp_path, through(proxy, tmp_path), stall_seconds=0.3) as images_store,
-        ):
-            stop_at(proxy, LAYER_BYTES // 2)
-            with pytest.raises(ImagePullError, match=r"no progress for 0\.3s"):
-                await images_store.pull_image(big)
-            assert writers(tmp_path) == []
-            assert leftovers(tmp_path) == NOTHING
-
-    asyncio.run(run())
-
-
-def kill_skopeo(directory: Path) -> None:
-    for pid in writers(directory):
-        if b"\0copy\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)
-
-
-def test_killed_skopeo_is_an_error_and_the_next_pull_succeeds(registry: Registry, tmp_path: Path, big: str) -> None:
-    async def run() -> None:
-        async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
-            reached = stop_at(proxy, LAYER_BYTES + LAYER_BYTES // 2)
-            pull = asyncio.create_task(images_store.pull_image(big))
-            await asyncio.wait_for(reached.wait(), 30)
-            kill_skopeo(tmp_path)
-            with pytest.raises(ImagePullError, match="skopeo was killed by signal 9"):
-                await pull
-            assert await images_store.list_images() == []
-            assert leftovers(tmp_path) == NOTHING
-            proxy.gate.set()
-            await images_store.pull_image(big)
-
-    asyncio.run(run())
-
-
-PULLER = """
-import asyncio, sys
-from pathlib import Path
-from podling.runtime.native.image import ImageStore
-
-async def main():
-    store = ImageStore(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
-    await store.open()
-    await store.pull_image(sys.argv[4])
-
-asyncio.run(main())
-"""
-
-
-def test_killed_puller_takes_skopeo_along_and_the_next_one_cleans_up(
-    registry: Registry, tmp_path: Path, big: str
-) -> None:
-    async def run() -> None:
-        async with Proxy(registry.address) as proxy:
-            conf = through(proxy, tmp_path)
-            reached = stop_at(proxy, LAYER_BYTES + LAYER_BYTES // 2)
-            directories = (str(tmp_path / "images"), str(tmp_path / "run"))
-            puller = await asyncio.create_subprocess_exec(sys.executable, "-c", PULLER, *directories, str(conf), big)
-            await asyncio.wait_for(reached.wait(), 30)
-            pids = writers(tmp_path)
-            assert pids
-            puller.kill()
-            await puller.wait()
-            for pid in pids:
-                await gone(pid)
-            async with store(tmp_path, conf) as images_store:
-                assert await images_store.list_images() == []
-                assert leftovers(tmp_path) == NOTHING
-                proxy.gate.set()
-                await images_store.pull_image(big)
-
-    asyncio.run(run())
-
-
-async def gone(pid: int) -> None:
-    """Waits until the process, no child of ours, has ended."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(fd, ended.set)
-    try:
-        await asyncio.wait_for(ended.wait(), 30)
-    finally:
-        loop.remove_reader(fd)
-        os.close(fd)
 
 
 def test_two_stores_on_the_same_directories_see_each_others_images(registry: Registry, tmp_path: Path) -> None:

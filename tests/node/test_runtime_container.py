@@ -594,3 +594,15 @@ def test_a_lower_oom_score_than_allowed_does_not_keep_a_container_from_starting(
         assert output.strip() == "936"
 
     run(test)
+
+
+def test_files_in_very_deep_directories_are_measured_and_go_with_the_container(run: Run) -> None:
+    async def test(node: Node) -> None:
+        deep = "i=0; while [ $i -lt 1100 ]; do mkdir d; cd d; i=$((i + 1)); done; echo made; sleep 1000"
+        container = await node.start(await node.pod(), deep)
+        await node.said(container, "made")
+        assert (await node.runtime.container_stats(container)).writable_layer_inodes > 1100
+        await node.runtime.remove_container(container)
+        assert not (node.directory / "data" / "containers" / container).exists()
+
+    run(test)

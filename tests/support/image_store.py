@@ -1,14 +1,21 @@
-"""An image storage opened for a test, and what must not be left in it."""
+"""An image storage opened for a test, pulls into it, and what must not be left in it."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+from tests.support.proxy import Proxy
+from tools import images
+from tools.oci_layout import ImageSpec, LayoutWriter
+
 from podling.runtime.native.image import ImageStore
+from podling.runtime.protocol import AuthConfig, ImagePullError
 
 
 @asynccontextmanager
@@ -50,8 +57,45 @@ def leftovers(directory: Path) -> dict[str, list[str]]:
         "blobs": os.listdir(images / "blobs" / "sha256"),
         "temporary": os.listdir(images / "podling-tmp"),
         "mounts": [m for m in Path("/proc/self/mountinfo").read_text().splitlines() if str(directory) in m],
-        "credentials": [p.name for p in (directory / "run").glob("auth-*")],
     }
 
 
-NOTHING: dict[str, list[str]] = {key: [] for key in ("layers", "blobs", "temporary", "mounts", "credentials")}
+NOTHING: dict[str, list[str]] = {key: [] for key in ("layers", "blobs", "temporary", "mounts")}
+
+
+def build(directory: Path, *specs: ImageSpec) -> images.BuiltImage:
+    return images.BuiltImage("test", directory, LayoutWriter(directory).write(*specs))
+
+
+def through(proxy: Proxy, directory: Path) -> Path:
+    """A registries.conf that reaches docker.io's images through the proxy."""
+    conf = directory / "through-proxy.conf"
+    conf.write_text(f'[[registry]]\nprefix = "docker.io"\nlocation = "{proxy.address}/docker.io"\ninsecure = true\n')
+    return conf
+
+
+def pull_failure(
+    directory: Path, registries_conf: Path, name: str, auth: AuthConfig | None = None, stall_seconds: float = 60
+) -> ImagePullError:
+    async def run() -> ImagePullError:
+        async with store(directory, registries_conf, stall_seconds=stall_seconds) as images_store:
+            with pytest.raises(ImagePullError) as error:
+                await images_store.pull_image(name, auth)
+            assert await images_store.list_images() == []
+            return error.value
+
+    return asyncio.run(run())
+
+
+PULLER = """
+import asyncio, sys
+from pathlib import Path
+from podling.runtime.native.image import ImageStore
+
+async def main():
+    store = ImageStore(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+    await store.open()
+    await store.pull_image(sys.argv[4])
+
+asyncio.run(main())
+"""

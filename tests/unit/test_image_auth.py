@@ -49,7 +49,7 @@ def test_credentials_go_to_the_registry_and_its_mirrors_only(tmp_path: Path, nam
     conf = tmp_path / "registries.conf"
     conf.write_text(CONF)
     auth = AuthConfig(username="u", password="p:w")
-    with image_auth.auth_file(tmp_path, image_name.parse(name), auth, conf) as path:
+    with image_auth.auth_file(image_name.parse(name), auth, conf) as path:
         assert path.stat().st_mode & 0o777 == 0o600
         content = json.loads(path.read_text())
     assert not path.exists()
@@ -59,9 +59,9 @@ def test_credentials_go_to_the_registry_and_its_mirrors_only(tmp_path: Path, nam
 
 def test_identity_token_is_passed_on_and_registry_token_refused(tmp_path: Path) -> None:
     name = image_name.parse("ghcr.io/app")
-    with image_auth.auth_file(tmp_path, name, AuthConfig(identity_token="t"), tmp_path / "absent") as path:
+    with image_auth.auth_file(name, AuthConfig(identity_token="t"), tmp_path / "absent") as path:
         assert json.loads(path.read_text())["auths"]["ghcr.io/app"]["identitytoken"] == "t"
-    refused = image_auth.auth_file(tmp_path, name, AuthConfig(registry_token="t"), None)
+    refused = image_auth.auth_file(name, AuthConfig(registry_token="t"), None)
     with pytest.raises(ImagePullError, match="registry tokens are not supported"), refused:
         pass
     assert list(tmp_path.iterdir()) == []

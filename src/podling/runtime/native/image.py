@@ -101,7 +101,7 @@ class ImageStore:
         self._pins = Pins(root / "pinned")
         self._registries_conf = registries_conf
         self._check = RegistryCheck(registries_conf)
-        self._fetcher = Fetcher(self._skopeo, self._metadata, self._check, run_root, registries_conf, stall_seconds)
+        self._fetcher = Fetcher(self._skopeo, self._metadata, self._check, registries_conf, stall_seconds)
         self._slots = asyncio.Semaphore(parallel_pulls)
         self._pulls: dict[tuple[object, ...], _Pull] = {}
         self._settling: set[asyncio.Task[None]] = set()

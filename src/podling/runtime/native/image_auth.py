@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,8 +22,8 @@ _LOOPBACK = re.compile(r"(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?")
 
 
 @contextlib.contextmanager
-def auth_file(directory: Path, name: ImageName, auth: AuthConfig, registries_conf: Path | None) -> Iterator[Path]:
-    """A file with mode 0600 in containers-auth.json(5) form, removed at the end.
+def auth_file(name: ImageName, auth: AuthConfig, registries_conf: Path | None) -> Iterator[Path]:
+    """A file with mode 0600 in containers-auth.json(5) form, gone at the end.
 
     Raises ImagePullError for credentials of a kind that cannot be given to skopeo this way.
     """
@@ -37,13 +36,12 @@ def auth_file(directory: Path, name: ImageName, auth: AuthConfig, registries_con
     if auth.identity_token:
         entry["identitytoken"] = auth.identity_token
     auths = dict.fromkeys(_repositories(name, registries_conf), entry)
-    fd, path = tempfile.mkstemp(prefix="auth-", suffix=".json", dir=directory)  # mode 0600
-    try:
-        with os.fdopen(fd, "w") as f:
-            json.dump({"auths": auths}, f)
-        yield Path(path)
-    finally:
-        os.unlink(path)
+    # In memory and without a name: a process that is killed leaves nothing of it.
+    with os.fdopen(os.memfd_create("auth", os.MFD_CLOEXEC), "w") as file:
+        os.fchmod(file.fileno(), 0o600)
+        json.dump({"auths": auths}, file)
+        file.flush()
+        yield Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
 
 
 def _repositories(name: ImageName, registries_conf: Path | None) -> list[str]:

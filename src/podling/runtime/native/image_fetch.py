@@ -43,14 +43,12 @@ class Fetcher:
         skopeo: Skopeo,
         metadata: Metadata,
         check: RegistryCheck,
-        run_root: Path,
         registries_conf: Path | None,
         stall_seconds: float,
     ) -> None:
         self._skopeo = skopeo
         self._metadata = metadata
         self._check = check
-        self._run_root = run_root
         self._registries_conf = registries_conf
         self._stall_seconds = stall_seconds
 
@@ -70,7 +68,7 @@ class Fetcher:
         with contextlib.ExitStack() as stack:
             options = ["no-creds"]
             if auth is not None:
-                file = image_auth.auth_file(self._run_root, name, auth, self._registries_conf)
+                file = image_auth.auth_file(name, auth, self._registries_conf)
                 options = [f"authfile={stack.enter_context(file)}"]
             if image_auth.is_loopback(name):
                 options.append("tls-verify=false")
