@@ -77,7 +77,13 @@ class Images:
         return [image for image, _ in self.images.values()]
 
     async def pull_image(
-        self, image: str, auth: AuthConfig | None = None, *, labels: Any = None, on_start: Any = None
+        self,
+        image: str,
+        auth: AuthConfig | None = None,
+        *,
+        labels: Any = None,
+        on_start: Any = None,
+        on_progress: Any = None,
     ) -> str:
         return self.images[image][0].id
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from podling.api.core.v1 import LocalObjectReference, Pod, PodSpec, Secret
+from podling.api.core.v1 import Event, LocalObjectReference, ObjectReference, Pod, PodSpec, Secret
 from podling.api.go import duration, parse_duration
 from podling.api.meta.v1 import ObjectMeta
 from podling.client.client import ConnectionFailed
+from podling.client.events import Correlator
 from podling.kubelet.image_auth_file import NodeAuthFile
 from podling.kubelet.image_manager import ImageError, ImageManager
 from podling.kubelet.image_pull_credentials import PullCredentials
@@ -66,9 +67,13 @@ class Node:
         self.now = 1000.0
         self.auth_file = directory / "auth.json"
         self.pulls = PullManager(PullRecords(directory))
+        self.connect()
+        monkeypatch.setattr("podling.kubelet.image_manager.time.monotonic", lambda: self.now)
+
+    def connect(self) -> None:
+        """Makes the manager anew, for the registry that is there now."""
         credentials = PullCredentials(self, NodeAuthFile([self.auth_file]))
         self.manager = ImageManager(self.registry, self.pulls, credentials, self)  # type: ignore[arg-type]
-        monkeypatch.setattr("podling.kubelet.image_manager.time.monotonic", lambda: self.now)
 
     async def secret(self, namespace: str, name: str) -> Secret | None:
         if self.away:
@@ -371,7 +376,7 @@ def test_waiting_for_others_is_told_apart_from_pulling(node: Node) -> None:
     async def scenario() -> None:
         pull = node.registry.pull_image
 
-        async def slow(image: str, auth: AuthConfig | None = None, *, on_start: Callable[[], None]) -> str:
+        async def slow(image: str, auth: AuthConfig | None = None, *, on_start: Callable[[], None], **_: Any) -> str:
             node.now += 61.5
 
             def started() -> None:
@@ -380,9 +385,109 @@ def test_waiting_for_others_is_told_apart_from_pulling(node: Node) -> None:
 
             return await pull(image, auth, on_start=started)
 
-        node.registry.pull_image = slow  # type: ignore[assignment, method-assign]
+        node.registry.pull_image = slow  # type: ignore[method-assign]
         await node.use(pod("a"))
         assert "in 250ms (1m1.75s including waiting). Image size: 12345 bytes." in node.told()[-1]
+
+    run(scenario)
+
+
+class SlowRegistry(Registry):
+    """Every pull waits 100 s for others; then 12,345,678 bytes arrive in each of `tens` times ten seconds."""
+
+    def __init__(self, node: Node, tens: int) -> None:
+        super().__init__()
+        self.node = node
+        self.tens = tens
+
+    async def pull_image(
+        self,
+        image: str,
+        auth: AuthConfig | None = None,
+        *,
+        on_start: Callable[[], None],
+        on_progress: Callable[[int], None] = lambda received: None,
+        **_: Any,
+    ) -> str:
+        self.node.now += 100
+        on_start()
+        for number in range(1, self.tens + 1):
+            self.node.now += 10.015625
+            on_progress(number * 12_345_678)
+        return await super().pull_image(image, auth, on_start=lambda: None)
+
+
+def still(pulling: list[str]) -> list[str]:
+    """What the events say of pulls under way."""
+    start = f'Normal Pulling Still pulling image "{IMAGE}": '
+    return [event.removeprefix(start) for event in pulling if event.startswith(start)]
+
+
+def slow_node(directory: Path, monkeypatch: pytest.MonkeyPatch, tens: int) -> Node:
+    node = Node(directory, monkeypatch)
+    node.registry = SlowRegistry(node, tens)
+    node.connect()
+    asyncio.run(node.pulls.open([]))
+    return node
+
+
+def test_a_long_pull_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = slow_node(tmp_path, monkeypatch, 16)
+
+    async def scenario() -> None:
+        await node.use(pod("a"))
+        told = node.told()
+        assert told[0] == PULLING
+        assert told[1:-1] == [
+            f'Normal Pulling Still pulling image "{IMAGE}": 37.0 MB after 30s',
+            f'Normal Pulling Still pulling image "{IMAGE}": 111.1 MB after 1m30s',
+            f'Normal Pulling Still pulling image "{IMAGE}": 185.2 MB after 2m30s',
+        ]
+        assert "in 2m40.25s (4m20.25s including waiting)" in told[-1]
+
+    run(scenario)
+
+
+def test_a_pull_of_less_than_half_a_minute_has_no_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = slow_node(tmp_path, monkeypatch, 2)
+
+    async def scenario() -> None:
+        await node.use(pod("a"))
+        assert [event.split()[1] for event in node.told()] == ["Pulling", "Pulled"]
+
+    run(scenario)
+
+
+def test_each_credential_s_try_counts_its_own_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = slow_node(tmp_path, monkeypatch, 4)
+    node.registry.passwords = {"right"}
+    node.put_secret("s", "right", "wrong")
+
+    async def scenario() -> None:
+        await node.use(pod("a", "s"))
+        assert node.registry.pulls == ["wrong", "right"]
+        assert still(node.told()) == ["37.0 MB after 30s"] * 2
+
+    run(scenario)
+
+
+def test_news_of_hours_leave_room_for_the_events_of_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source may speak of an object 25 times, and then once in five minutes."""
+    node = slow_node(tmp_path, monkeypatch, 6 * 180)
+    correlator = Correlator()
+    about = ObjectReference(kind="Pod", namespace="ns", name="a", uid="a")
+    written = []
+
+    def report(type: str, reason: str, message: str) -> None:
+        event = Event(involved_object=about, type=type, reason=reason, message=message)
+        written.append(correlator.correlate(event, node.now) is not None)
+
+    async def scenario() -> None:
+        await node.manager.ensure(pod("a"), IMAGE, "Always", report)
+        assert len(written) == 1 + 11 + 33 + 1  # Pulling, news of ten minutes, of three hours, Pulled
+        report("Normal", "Created", "Container created")
+        report("Normal", "Started", "Container started")
+        assert all(written)
 
     run(scenario)
 

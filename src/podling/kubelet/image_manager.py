@@ -31,6 +31,13 @@ _BACKOFF_RESET = 2 * _BACKOFF_MAX
 _SOON = 1.0
 """Seconds until the next step where upstream takes it at its next look at the Pod."""
 
+_FIRST_NEWS = 30.0
+_NEWS = 60.0
+_RARE_NEWS = 300.0
+"""Between the news of a pull that has gone on for ten minutes: as seldom as a Pod's events are let through for good
+(client/events.py). With more of them, those of the pull's end and the container's start would be dropped."""
+_LONG = 600.0
+
 ALWAYS, NEVER = "Always", "Never"
 
 Report = Callable[[str, str, str], None]
@@ -58,6 +65,32 @@ class _Failure(Struct):
     at: float
     message: str
     fingerprint: tuple[str, ...]
+
+
+class _Transfer:
+    """One try of a pull. Tells of it while it goes on for long, which upstream's kubelet does not.
+
+    `started` is when it had done waiting for others, in seconds of the monotonic clock.
+    """
+
+    def __init__(self, image: str, report: Report) -> None:
+        self._image = image
+        self._report = report
+        self._news = _FIRST_NEWS
+        self.started = time.monotonic()
+
+    def begin(self) -> None:
+        self.started = time.monotonic()
+
+    def progress(self, received: int) -> None:
+        """`received`: bytes so far."""
+        elapsed = time.monotonic() - self.started
+        if elapsed < self._news:
+            return
+        while self._news <= elapsed:
+            self._news += _NEWS if self._news < _LONG else _RARE_NEWS
+        text = f"Still pulling image {quote(self._image)}: {received / 1e6:.1f} MB after {duration(int(elapsed))}"
+        self._report("Normal", "Pulling", text)
 
 
 class ImageManager:
@@ -108,7 +141,7 @@ class ImageManager:
         self._tell_of_secrets(pod, credentials)
         report("Normal", "Pulling", f"Pulling image {quote(image)}")
         try:
-            pulled, started = await self._pull(name, credentials.credentials)
+            pulled, started = await self._pull(name, credentials.credentials, lambda: _Transfer(image, report))
         except CRIError as error:
             raise self._failed(pod, image, credentials, error, report) from error
         self._failures.pop((pod.metadata.uid, image), None)
@@ -173,7 +206,9 @@ class ImageManager:
             return None
         return failure if age < failure.delay else None
 
-    async def _pull(self, name: ImageName, credentials: list[Credential]) -> tuple[Image, float]:
+    async def _pull(
+        self, name: ImageName, credentials: list[Credential], transfer: Callable[[], _Transfer]
+    ) -> tuple[Image, float]:
         """The image, and when its pull had done waiting for others (seconds of the monotonic clock)."""
         try:
             self._pulls.begins(name)
@@ -181,29 +216,28 @@ class ImageManager:
             text = f"Failed to record image pull intent for container image {quote(str(name))}: {error}"
             raise CRIError("ErrImagePull", text) from error
         try:
-            found, started, used = await self._try_each(name, credentials)
+            found, started, used = await self._try_each(name, credentials, transfer)
         except BaseException:
             self._pulls.failed(name)
             raise
         await self._pulls.pulled(name, found.id, used)
         return found, started
 
-    async def _try_each(self, name: ImageName, credentials: list[Credential]) -> tuple[Image, float, Credential | None]:
+    async def _try_each(
+        self, name: ImageName, credentials: list[Credential], transfer: Callable[[], _Transfer]
+    ) -> tuple[Image, float, Credential | None]:
         errors: dict[str, CRIError] = {}
         refused: set[str] = set()
         tries: Sequence[Credential | None] = credentials or [None]
         for credential in tries:
             if credential is not None and credential.hash in refused:
                 continue
-            started = time.monotonic()
-
-            def begin() -> None:
-                nonlocal started
-                started = time.monotonic()
-
+            current = transfer()
             try:
                 auth = credential.auth if credential is not None else None
-                identifier = await self._images.pull_image(str(name), auth, on_start=begin)
+                identifier = await self._images.pull_image(
+                    str(name), auth, on_start=current.begin, on_progress=current.progress
+                )
             except CRIError as error:
                 message = error.message
                 if credential is not None:
@@ -213,7 +247,7 @@ class ImageManager:
                 continue
             found = await self._images.image_status(identifier)
             if found is not None:
-                return found, started, credential
+                return found, current.started, credential
             text = f"image {quote(str(name))} vanished after its pull"
             errors.setdefault(text, CRIError("ErrImagePull", text))
         first = next(iter(errors.values()))

@@ -391,10 +391,13 @@ class ImageService(Protocol):
         *,
         labels: Mapping[str, str] | None = None,
         on_start: Callable[[], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> str:
         """Returns the image's ID. Raises ImagePullError.
 
         `on_start` is called when the transfer begins, after waiting for other pulls; never, if there is none.
+        `on_progress` is called about every ten seconds while the transfer goes on, with the bytes that have arrived so
+        far; of a transfer that others share, for each of them. A runtime that cannot tell never calls it.
         """
 
     async def remove_image(self, image: str) -> None: ...
