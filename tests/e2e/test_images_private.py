@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.e2e.conftest import cluster_number
 from tests.support.cluster import Cluster, unique
-from tests.support.pods import container, pod
+from tests.support.pods import RUN, container, mount, pod
 from tools import images
 from tools.registry import Registry
 
@@ -215,6 +215,28 @@ def test_a_secret_that_is_missing_is_told_and_starts_the_pod_when_it_comes(
     state = cluster.get("pod", "early")["status"]["containerStatuses"][0]["state"]
     took = datetime.fromisoformat(state["running"]["startedAt"]) - datetime.fromisoformat(created)
     assert took.total_seconds() < 8, "it was not the secret that ended the back-off of 10 s"
+
+
+def test_a_secret_that_comes_ends_the_back_off_of_image_volumes_too(
+    cluster: Cluster, namespace: str, image: str, private_registry: Registry, image_cache: Path
+) -> None:
+    other = f"{SERVER}/{unique('data')}"
+    private_registry.push(images.build("busybox", image_cache), f"{other}:latest")
+    volumes = [
+        {"name": name, "image": {"reference": reference}} for name, reference in (("one", image), ("two", other))
+    ]
+    main = container(script=f"ls /one/bin /two/bin; {RUN}", volumeMounts=[mount("one", "/one"), mount("two", "/two")])
+    cluster.apply(pod("volumes", main, imagePullSecrets=[{"name": "late"}], volumes=volumes))
+    assert DENIED in waiting(cluster, "volumes", "ImagePullBackOff")
+    # Both have failed once; the next tries, by the clock alone, are 10 s later.
+    for reference in (image, other):
+        wait_for_event(cluster, "volumes", f'BackOff Back-off pulling image "{reference}"')
+    create_secret(cluster, "late")
+    created = cluster.get("secret", "late")["metadata"]["creationTimestamp"]
+    cluster.wait("pod/volumes", "condition=Ready")
+    state = cluster.get("pod", "volumes")["status"]["containerStatuses"][0]["state"]
+    took = datetime.fromisoformat(state["running"]["startedAt"]) - datetime.fromisoformat(created)
+    assert took.total_seconds() < 6, "it was not the secret that ended the back-off of 10 s"
 
 
 def test_wrong_credentials_are_refused_until_they_are_put_right(cluster: Cluster, namespace: str, image: str) -> None:

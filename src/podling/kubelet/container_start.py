@@ -29,17 +29,37 @@ log = logging.getLogger(__name__)
 
 
 class _Pull(Struct):
-    """A pull under way or ended, for one attempt of a container."""
+    """A pull under way or ended, for one attempt of a container.
+
+    `secrets` counts the changes of the Pod's pull secrets that were seen before it began.
+    """
 
     attempt: int
     image: str
     task: asyncio.Future[Image | ImageError]
+    secrets: int
+    late: bool = False
+    """The try to start that it was for has failed for another image: if it fails too, the next try begins it anew."""
+
+    @property
+    def error(self) -> ImageError | None:
+        outcome = self.task.result() if self.task.done() else None
+        return outcome if isinstance(outcome, ImageError) else None
+
+
+class _PullFailed(Exception):
+    """`secrets` is the pull's."""
+
+    def __init__(self, error: ImageError, secrets: int) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.secrets = secrets
 
 
 class _Trouble(Struct, frozen=True):
     """Why the last try to start an attempt failed; `retry_at` in seconds since the epoch.
 
-    `secrets` counts the changes of the Pod's pull secrets that were seen until then.
+    `secrets` counts the changes of the Pod's pull secrets that may have helped already.
     """
 
     attempt: int
@@ -88,9 +108,13 @@ class ContainerStarter:
         report = self._reporter(pod, start)
         try:
             images = await self._images(tasks, pod, start, report)
-        except ImageError as error:
+        except _PullFailed as failed:
             self._follow_secrets(pod)
-            return self._troubled(start, Waiting(error.reason, error.message), error.retry_in)
+            if failed.secrets != self._secrets:
+                # They changed meanwhile; who was woken for that found the pull still going on.
+                self._wake()
+            error = failed.error
+            return self._troubled(start, Waiting(error.reason, error.message), error.retry_in, failed.secrets)
         if images is None:
             return 0.0
         image, mounted_images = images
@@ -142,11 +166,12 @@ class ContainerStarter:
 
         return report
 
-    def _troubled(self, start: Start, waiting: Waiting, retry_in: float | None = None) -> float:
+    def _troubled(
+        self, start: Start, waiting: Waiting, retry_in: float | None = None, secrets: int | None = None
+    ) -> float:
         retry_at = time.time() + (self._retry.next() if retry_in is None else retry_in)
-        self._trouble[start.container.name] = _Trouble(
-            start.attempt, start.container.image, waiting, retry_at, self._secrets
-        )
+        seen = self._secrets if secrets is None else secrets
+        self._trouble[start.container.name] = _Trouble(start.attempt, start.container.image, waiting, retry_at, seen)
         return retry_at
 
     def _follow_secrets(self, pod: Pod) -> None:
@@ -188,7 +213,7 @@ class ContainerStarter:
     async def _images(
         self, tasks: asyncio.TaskGroup, pod: Pod, start: Start, report: Report
     ) -> tuple[Image, dict[str, Mounted]] | None:
-        """The container's image and its image volumes by name; None while one is being pulled. Raises ImageError."""
+        """The container's image and its image volumes by name; None while one is being pulled. Raises _PullFailed."""
         container = start.container
         wanted = {"": (container.image, container.image_pull_policy, report)}
         for name, source in image_volumes(pod, container).items():
@@ -197,10 +222,14 @@ class ContainerStarter:
             name: await self._pull(tasks, pod, start, name, image, policy, tell)
             for name, (image, policy, tell) in wanted.items()
         }
-        for name, pull in pulls.items():
-            if pull.task.done() and isinstance(outcome := pull.task.result(), ImageError):
+        failed = [(name, pull, pull.error) for name, pull in pulls.items() if pull.error is not None]
+        if failed:
+            for name, _, _ in failed:
                 del self._pulls[container.name, name]
-                raise outcome
+            for pull in pulls.values():
+                pull.late = True
+            _, first, error = failed[0]
+            raise _PullFailed(error, first.secrets)
         if not all(pull.task.done() for pull in pulls.values()):
             return None
         found: dict[str, Image] = {}
@@ -214,22 +243,28 @@ class ContainerStarter:
     async def _pull(
         self, tasks: asyncio.TaskGroup, pod: Pod, start: Start, volume: str, image: str, policy: str, report: Report
     ) -> _Pull:
-        """The pull of one image, begun if need be. Raises ImageError."""
+        """The pull of one image, begun if need be."""
         key = (start.container.name, volume)
         pull = self._pulls.get(key)
         if pull is not None:
-            if pull.attempt == start.attempt and pull.image == image:
+            if pull.attempt == start.attempt and pull.image == image and not (pull.late and pull.error is not None):
+                pull.late = False
                 return pull
             pull.task.cancel()
-        found = await self._context.images.present(image, policy, report)
+        secrets = self._secrets
         task: asyncio.Future[Image | ImageError]
+        found: Image | ImageError | None
+        try:
+            found = await self._context.images.present(image, policy, report)
+        except ImageError as error:
+            found = error
         if found is None:
             ensured = self._ensure(pod, image, policy, report)
             task = tasks.create_task(ensured, name=f"pull for container {start.container.name}")
         else:
             task = asyncio.get_running_loop().create_future()
             task.set_result(found)
-        pull = self._pulls[key] = _Pull(start.attempt, image, task)
+        pull = self._pulls[key] = _Pull(start.attempt, image, task, secrets)
         return pull
 
     async def _ensure(self, pod: Pod, image: str, policy: str, report: Report) -> Image | ImageError:
