@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import select
-import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -78,9 +76,6 @@ class Drill:
     uids: set[str] = field(default_factory=set)
     made: int = 0
 
-    def pid(self, process: str) -> int:
-        return int((self.cluster.run_dir / f"{process}.pid").read_text().split()[0])
-
     def create(self) -> None:
         """Some new Pods. The server may die before it answers: then they are applied again later."""
         documents = []
@@ -104,17 +99,8 @@ class Drill:
             self.cluster.try_kubectl("delete", "pod", name, "--wait=false", *grace)
 
     def crash(self) -> None:
-        """Returns when the killed are dead, as whoever starts them again would wait for."""
         for process in self.random.choice([["server"], ["agent"], ["server", "agent"]]):
-            try:
-                descriptor = os.pidfd_open(self.pid(process))
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            try:
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                select.select([descriptor], [], [])
-            finally:
-                os.close(descriptor)
+            self.cluster.kill(process)
 
     def repeat_what_was_not_acknowledged(self) -> None:
         """As a user does whose command failed: the same commands again."""

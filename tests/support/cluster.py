@@ -9,7 +9,9 @@ import json
 import os
 import random
 import re
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -117,6 +119,19 @@ class Cluster:
 
     def down(self) -> None:
         self.podling("down", "--data-dir", str(self.data_dir))
+
+    def kill(self, process: str) -> None:
+        """kill -9 of "server" or "agent", if it runs. Returns when it is dead, as whoever starts it again would wait for."""
+        try:
+            pid = int((self.run_dir / f"{process}.pid").read_text().split()[0])
+            descriptor = os.pidfd_open(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        try:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            select.select([descriptor], [], [])
+        finally:
+            os.close(descriptor)
 
     def reset(self) -> None:
         """Takes the cluster off the machine and checks that nothing of it is left."""
