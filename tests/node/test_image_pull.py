@@ -272,6 +272,10 @@ def test_index_without_this_platform_is_an_error(registry: Registry, tmp_path: P
     assert leftovers(tmp_path) == NOTHING
 
 
+def contents(directory: Path) -> list[bytes]:
+    return [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
+
+
 def test_password_is_in_no_argument_and_in_no_file(private_registry: Registry, tmp_path: Path) -> None:
     """So whatever is killed leaves none of it."""
 
@@ -284,7 +288,7 @@ def test_password_is_in_no_argument_and_in_no_file(private_registry: Registry, t
                 pull = asyncio.create_task(images_store.pull_image("alice/private:1", ALICE))
                 await asyncio.wait_for(started.wait(), 30)
                 arguments = b"".join(proc_files(pid) for pid in writers(tmp_path))
-                files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+                files = contents(tmp_path)
                 proxy.gate.set()
                 await pull
                 return arguments, files
