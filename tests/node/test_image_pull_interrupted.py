@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.proxy import Proxy
 from tools.oci_layout import ImageSpec, Layer
 from tools.registry import Registry
 
+from podling.runtime.native import image_skopeo
 from podling.runtime.protocol import AuthConfig, ImagePullError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -98,6 +100,37 @@ def test_cancelled_pull_leaves_no_process_and_nothing_half_done(
             assert leftovers(tmp_path) == NOTHING
             proxy.gate.set()
             await images_store.pull_image(big)
+
+    asyncio.run(run())
+
+
+def test_everybody_who_waits_for_a_slow_pull_hears_how_much_has_arrived(
+    registry: Registry, tmp_path: Path, big: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_skopeo, "_PROGRESS_SECONDS", 0.05)
+
+    async def run() -> None:
+        async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
+            stop_at(proxy, LAYER_BYTES // 2)
+            heard: list[list[int]] = [[], []]
+            on = [asyncio.Event(), asyncio.Event()]
+
+            def listener(number: int) -> Callable[[int], None]:
+                def hear(arrived: int) -> None:
+                    heard[number].append(arrived)
+                    if arrived > LAYER_BYTES // 4:
+                        on[number].set()
+
+                return hear
+
+            pulls = [asyncio.create_task(images_store.pull_image(big, on_progress=listener(n))) for n in range(2)]
+            async with asyncio.timeout(30):
+                await asyncio.gather(*(event.wait() for event in on))
+            proxy.gate.set()
+            await asyncio.gather(*pulls)
+            for numbers in heard:
+                assert numbers == sorted(numbers)
+                assert numbers[-1] < 4 * LAYER_BYTES
 
     asyncio.run(run())
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -72,10 +73,7 @@ class Fetcher:
                 options = [f"authfile={stack.enter_context(file)}"]
             if image_auth.is_loopback(name):
                 options.append("tls-verify=false")
-
-            async def run(*arguments: str, progress: int | None = None) -> bytes:
-                return await self._attempts(name, auth, arguments, lock, progress, on_progress)
-
+            run = functools.partial(self._attempts, name, auth, lock=lock)
             inspect = [f"--{option}" for option in options]
             raw = await run("inspect", "--raw", *inspect, f"docker://{name.canonical}")
             digests = [image_manifest.digest_of(raw)]
@@ -85,27 +83,25 @@ class Fetcher:
                 digests.append(instance)
             # By digest, lest the tag move in between; but some mirrors are not to be asked for digests.
             source = f"docker://{name.canonical if conditional else f'{name.repository}@{digests[-1]}'}"
-            manifest = await self._copy(run, [f"--src-{option}" for option in options], source, progress)
+            copy = functools.partial(run, progress=progress, on_progress=on_progress)
+            manifest = await self._copy(copy, [f"--src-{option}" for option in options], source)
             if manifest != digests[-1]:
                 manifest = await self._with_own_config(run, inspect, source, manifest)
             return Fetched(manifest, digests)
 
     async def from_archive(self, image: ArchivedImage, lock: int, progress: int | None = None) -> Fetched:
         """Raises SkopeoError, OSError; ValueError for a malformed image."""
-
-        async def run(*arguments: str, progress: int | None = None) -> bytes:
-            return await self._skopeo.run(*arguments, lock=lock, progress=progress)
-
-        manifest = await self._copy(run, [], image.source, progress)
+        run = functools.partial(self._skopeo.run, lock=lock)
+        manifest = await self._copy(functools.partial(run, progress=progress), [], image.source)
         if not image.source.startswith("oci"):
             manifest = await self._with_own_config(run, [], image.source, manifest)
         return Fetched(manifest, [manifest])
 
-    async def _copy(self, run: _Run, options: list[str], source: str, progress: int | None) -> str:
+    async def _copy(self, run: _Run, options: list[str], source: str) -> str:
         """Copies into the node's blobs; returns the digest of the manifest, in OCI's form."""
         into = ["--dest-shared-blob-dir", str(self._metadata.blobs), "--dest-oci-accept-uncompressed-layers"]
         with self._skopeo.layout() as layout:
-            await run("copy", *options, *into, source, f"oci:{layout}:image", progress=progress)
+            await run("copy", *options, *into, source, f"oci:{layout}:image")
             (manifest,) = image_manifest.manifests_of_layout((layout / "index.json").read_bytes())
         return manifest
 
@@ -129,10 +125,10 @@ class Fetcher:
         self,
         name: ImageName,
         auth: AuthConfig | None,
-        arguments: tuple[str, ...],
+        *arguments: str,
         lock: int,
-        progress: int | None,
-        on_progress: Callable[[int], None] | None,
+        progress: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> bytes:
         """Runs skopeo, again while the connection breaks. Raises ImagePullError."""
         attempt = 1
