@@ -261,7 +261,9 @@ class ImageStore:
         return f"sha256:{stored.id}"
 
     def _describe(self, fetched: Fetched, names: list[str]) -> StoredImage:
-        manifest = image_manifest.manifest(self._metadata.blob(fetched.manifest).read_bytes())
+        raw = self._metadata.blob(fetched.manifest).read_bytes()
+        self._metadata.add_blob(raw)  # skopeo leaves it to the kernel when it reaches the disk
+        manifest = image_manifest.manifest(raw)
         _, diff_ids = image_manifest.config(self._metadata.blob(manifest.config.digest).read_bytes())
         if len(diff_ids) != len(manifest.layers):
             raise ValueError(f"{len(manifest.layers)} layers, but {len(diff_ids)} diff ids")
