@@ -131,3 +131,18 @@ def test_carriage_returns_are_part_of_a_line(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     path.write_bytes(b"2026-01-02T03:04:05+00:00 stdout F 10%\r 20%\r\n2026-01-02T03:04:06+00:00 stdout F done\n")
     assert collect(path, LogOptions()) == b"10%\r 20%\r\ndone\n"
+
+
+def test_what_was_written_to_the_next_file_before_the_end_is_read_however_slow_the_reader(tmp_path: Path) -> None:
+    path = log(tmp_path)
+
+    async def run() -> bytes:
+        exited = asyncio.Event()
+        stream = read_logs(path, LogOptions(follow=True, tail_lines=1), exited)
+        got = await anext(stream)
+        path.rename(tmp_path / "0.log.old")
+        path.write_bytes(b"2026-01-02T03:04:09+00:00 stdout F five\n")
+        exited.set()
+        return got + b"".join([part async for part in stream])
+
+    assert asyncio.run(run()) == b"ee\nfive\n"

@@ -174,16 +174,18 @@ async def read_logs(path: Path, options: LogOptions, exited: asyncio.Event) -> A
                     yield data
                 if select.full:
                     return
-            if ended or watch is None:
-                if rest and (data := select.lines(rest)):
-                    yield data
-                return
-            await watch.wait()
-            rotated = await asyncio.to_thread(_replaced, file, path)
-            if rotated is not None:
+            # Before the end counts: what was written last may stand in a file that took the name meanwhile.
+            rotated = await asyncio.to_thread(_replaced, file, path) if watch is not None else None
+            if watch is not None and rotated is not None:
                 file.close()
                 file, rest = rotated, b""
                 watch.follow(path)
+            elif ended or watch is None:
+                if rest and (data := select.lines(rest)):
+                    yield data
+                return
+            else:
+                await watch.wait()
     finally:
         if exit_wait is not None:
             exit_wait.cancel()
