@@ -154,6 +154,17 @@ def test_content_is_replaced_at_one_stroke(tmp_path: Path) -> None:
     assert not (tmp_path / before).exists()
 
 
+def test_a_writer_killed_before_its_links_were_made_is_completed_by_the_next(tmp_path: Path) -> None:
+    content = {"a": File(b"1", 0o644)}
+    write(tmp_path, content, None)
+    (tmp_path / "a").unlink()
+    (tmp_path / "..2026_01_02_03_04_05.000000001").mkdir()
+    (tmp_path / "..data_tmp").symlink_to("..2026_01_02_03_04_05.000000001")
+    assert not write(tmp_path, content, None)
+    assert (tmp_path / "a").read_bytes() == b"1"
+    assert len([entry for entry in tmp_path.iterdir() if entry.name.startswith("..")]) == 2
+
+
 def subpath(volume: Path, relative: str) -> Path:
     found = open_subpath(volume, relative, "v", "c")
     try:

@@ -17,31 +17,31 @@ _DATA = "..data"
 
 
 def write(volume: Path, payload: Payload, group: int | None) -> bool:
-    """Makes `payload` what the volume shows; `group` owns the files (fsGroup). Returns whether anything changed.
+    """Makes `payload` what the volume shows; `group` owns the files (fsGroup). Returns whether its files were written.
 
-    A kill at any moment leaves the old or the new content; the next call clears the rest."""
-    current = _current(volume)
-    if current is not None and _shows(current, payload):
-        return False
-    fresh = volume / f"..{time.strftime('%Y_%m_%d_%H_%M_%S', time.gmtime())}.{time.time_ns() % 1_000_000_000:09d}"
-    fresh.mkdir(mode=0o755)
-    for path, file in payload.items():
-        _write_file(fresh / path, file, group)
+    A kill at any moment leaves the old or the new content; the next call completes the links and clears the rest."""
     link = volume / f"{_DATA}_tmp"
     link.unlink(missing_ok=True)
-    link.symlink_to(fresh.name)
-    link.rename(volume / _DATA)
+    current = _current(volume)
+    stale = current is None or not _shows(current, payload)
+    if current is None or stale:
+        current = volume / f"..{time.strftime('%Y_%m_%d_%H_%M_%S', time.gmtime())}.{time.time_ns() % 1_000_000_000:09d}"
+        current.mkdir(mode=0o755)
+        for path, file in payload.items():
+            _write_file(current / path, file, group)
+        link.symlink_to(current.name)
+        link.rename(volume / _DATA)
     wanted = {path.partition("/")[0] for path in payload}
     for name in wanted:
         if not (volume / name).is_symlink():
             (volume / name).symlink_to(f"{_DATA}/{name}")
     for entry in volume.iterdir():
-        if entry.name.startswith("..") and entry.name not in (_DATA, fresh.name):
+        if entry.name.startswith("..") and entry.name not in (_DATA, current.name):
             shutil.rmtree(entry)
         elif entry.is_symlink() and entry.name not in (_DATA, *wanted):
             # What is no link is none of ours: a directory made for a subPath that names no file.
             entry.unlink()
-    return True
+    return stale
 
 
 def _current(volume: Path) -> Path | None:
