@@ -133,16 +133,34 @@ def test_carriage_returns_are_part_of_a_line(tmp_path: Path) -> None:
     assert collect(path, LogOptions()) == b"10%\r 20%\r\ndone\n"
 
 
-def test_what_was_written_to_the_next_file_before_the_end_is_read_however_slow_the_reader(tmp_path: Path) -> None:
+def test_what_a_container_wrote_around_a_rotation_right_before_its_end_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = log(tmp_path)
+    replaced = logs._replaced
+    runner = asyncio.Runner()
+    loop = runner.get_loop()
+    exited = asyncio.Event()
+
+    def look(file: BinaryIO, at: Path) -> BinaryIO | None:
+        if not (tmp_path / "0.log.old").exists():
+            with path.open("ab") as old:
+                old.write(b"2026-01-02T03:04:08+00:00 stdout F four\n")
+            path.rename(tmp_path / "0.log.old")
+            path.write_bytes(b"2026-01-02T03:04:09+00:00 stdout F five\n")
+            loop.call_soon_threadsafe(exited.set)
+        return replaced(file, at)
+
+    monkeypatch.setattr(logs, "_replaced", look)
 
     async def run() -> bytes:
-        exited = asyncio.Event()
         stream = read_logs(path, LogOptions(follow=True, tail_lines=1), exited)
         got = await anext(stream)
-        path.rename(tmp_path / "0.log.old")
-        path.write_bytes(b"2026-01-02T03:04:09+00:00 stdout F five\n")
-        exited.set()
+        following = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0)
+        path.open("ab").close()  # closing it is an event
+        got += await following
         return got + b"".join([part async for part in stream])
 
-    assert asyncio.run(run()) == b"ee\nfive\n"
+    with runner:
+        assert runner.run(run()) == b"ee\nfour\nfive\n"
