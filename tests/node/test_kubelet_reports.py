@@ -163,6 +163,36 @@ def test_a_pod_of_the_same_name_does_not_get_the_status_of_its_predecessor(serve
     run(scenario)
 
 
+def test_a_write_of_others_that_is_seen_before_the_answer_to_our_own_is_mended(server: ApiServer) -> None:
+    class Slow(Client):
+        """Others write before the first answer reaches whoever asked."""
+
+        interfered = False
+
+        async def patch(self, *args: Any, **options: Any) -> Any:
+            answer = await super().patch(*args, **options)
+            if not self.interfered:
+                self.interfered = True
+                writer.seen(await patch_condition(other, pod, "Ready", "False"))
+                writer.set(status("True"))
+            return answer
+
+    async def scenario() -> None:
+        nonlocal other, pod, writer
+        async with server.client() as other, Slow(other.config) as client:
+            pod = await create(other)
+            writer = StatusWriter(client, pod)
+            async with running(writer.run()):
+                writer.set(status("True"))
+                await writer.flush()
+                assert await conditions(other, pod) == {"Ready": "True"}
+
+    other: Client
+    pod: Pod
+    writer: StatusWriter
+    run(scenario)
+
+
 # the node
 
 

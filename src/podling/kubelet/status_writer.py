@@ -82,10 +82,11 @@ class StatusWriter:
         body = {"metadata": {"uid": meta.uid}, "status": _directed(patch)}
         while True:
             try:
-                self._stored = await self._client.patch(
+                answer = await self._client.patch(
                     Pod, meta.name, meta.namespace, body, content_type="strategic", subresource="status"
                 )
                 self._written_at = time.monotonic()
+                self.seen(answer)  # unless a later version was seen before it came
                 return
             except ApiError as error:
                 if error.code != 409:
