@@ -286,7 +286,6 @@ class PodWorker:
             )
         except VolumeError as error:
             context.recorder.event(pod, "Warning", "FailedMount", str(error))
-            context.watches.follow(pod, references(pod), self._volumes_changed)
             return False
         except (ApiError, ConnectionFailed) as error:
             log.warning("volumes of pod %s: %s", describe(pod), error)
@@ -322,9 +321,9 @@ class PodWorker:
     async def _set_up_volumes(self) -> dict[str, Mounted]:
         """Also brings the files of volumes that show API objects up to date."""
         self._volumes_stale = False
-        mounted = await self.context.volumes.set_up(self.pod)
+        # Before they are read: what changes while they are being written is not to be missed.
         self.context.watches.follow(self.pod, references(self.pod), self._volumes_changed)
-        return mounted
+        return await self.context.volumes.set_up(self.pod)
 
     def _volumes_changed(self) -> None:
         self._volumes_stale = True
@@ -411,9 +410,11 @@ class PodWorker:
         """Returns when all have exited. A shorter grace period that arrives meanwhile holds from the same start."""
         if not statuses:
             return
+        # Sidecars get a moment too, however long the others took.
+        least = time.monotonic() + _MIN_GRACE
         while True:
             grace = self._grace()
-            left = max(0.0, since + grace - time.monotonic())
+            left = max(0.0, max(since + grace, least) - time.monotonic())
             async with asyncio.TaskGroup() as tasks:
                 stopping = tasks.create_task(self._stop_all(statuses, left))
                 shorter = tasks.create_task(self._shorter_than(grace))
