@@ -157,27 +157,30 @@ class Kubelet:
         )
         nodes.add_handler(reporter.seen)
         pki = config.data_dir / "pki"
-        try:
+
+        async def work() -> None:
             async with asyncio.TaskGroup() as tasks:
-                owned = [
-                    tasks.create_task(recorder.run(), name="events"),
-                    tasks.create_task(services.run(), name="services"),
-                    tasks.create_task(watches.run(), name="object watches"),
-                    tasks.create_task(nodes.run(), name="node"),
-                    tasks.create_task(reporter.run(ready), name="node status"),
-                ]
+                tasks.create_task(recorder.run(), name="events")
+                tasks.create_task(services.run(), name="services")
+                tasks.create_task(watches.run(), name="object watches")
+                tasks.create_task(nodes.run(), name="node")
+                tasks.create_task(reporter.run(ready), name="node status")
                 await services.synced()
                 # The server's certificate is there once the API server answers.
                 await server.start("", config.port, pki / "ca.crt", pki / "kubelet.crt", pki / "kubelet.key")
                 await nodes.synced()
-                owned.append(tasks.create_task(workers.run(), name="pod workers"))
-                owned.append(tasks.create_task(pods.run(), name="pods"))
-                owned.append(tasks.create_task(image_gc.run(), name="image garbage collection"))
-                owned.append(tasks.create_task(LogRotation(workers, runtime).run(), name="log rotation"))
-                owned.append(tasks.create_task(LocalStorageEviction(context, workers).run(), name="local storage"))
+                tasks.create_task(workers.run(), name="pod workers")
+                tasks.create_task(pods.run(), name="pods")
+                tasks.create_task(image_gc.run(), name="image garbage collection")
+                tasks.create_task(LogRotation(workers, runtime).run(), name="log rotation")
+                tasks.create_task(LocalStorageEviction(context, workers).run(), name="local storage")
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                # All of it in one task: it can be stopped while it still waits for the API server.
+                working = tasks.create_task(work(), name="kubelet")
                 await stop.wait()
-                for task in owned:
-                    task.cancel()
+                working.cancel()
         finally:
             await server.stop()
 
