@@ -88,3 +88,13 @@ def test_a_pod_goes_to_the_node_it_was_promised() -> None:
     promised = pod("new", "3", 10, status={"nominatedNodeName": "busy"})
     nodes = [node("idle"), node("busy", pod("other", "1", 0))]
     assert place(PodInfo(promised), nodes).node == "busy"
+
+
+def test_nobody_goes_where_it_is_a_promised_pod_that_is_in_the_way() -> None:
+    selector = {"labelSelector": {"matchLabels": {"app": "x"}}, "topologyKey": "zone"}
+    far = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [selector]}}
+    promised = PodInfo(pod("promised", "1", 20, affinity=far))
+    nodes = [NodeInfo(make_node(name, labels={"zone": "z"})) for name in ("a", "b")]
+    nodes[1].add(PodInfo(pod("low", "1", 0)))
+    placement = place(PodInfo(pod("new", "1", 10, labels={"app": "x"})), nodes, nominated=[(promised, "a")])
+    assert (placement.node, placement.preempt) == ("", None)

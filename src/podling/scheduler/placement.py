@@ -36,7 +36,8 @@ def place(
 ) -> Placement:
     """`nominated`: Pods that preempted others on the Node named with them and wait until those are gone."""
     cycle = Cycle(pod, nodes, namespace_labels)
-    feasible, rejected = find_feasible(_with_nominated(cycle, nominated))
+    crowded = _with_nominated(cycle, nominated)
+    feasible, rejected = find_feasible(crowded)
     if nominated:
         # A Pod must fit with the nominated ones and, as they may still go elsewhere, without them.
         by_name = {info.node.metadata.name: info for info in nodes if info.node is not None}
@@ -56,7 +57,7 @@ def place(
         words = TERMINATING
         nominated_node = pod.pod.status.nominated_node_name
     else:
-        candidate, words = find_candidate(cycle, [(info, rejection) for info, _, rejection in rejected])
+        candidate, words = find_candidate(crowded, [(info, rejection) for info, _, rejection in rejected])
         nominated_node = candidate.node if candidate is not None else ""
     message = fit_error(rejections, words)
     return Placement(message=message, helped_by=helped_by, preempt=candidate, nominated_node=nominated_node)

@@ -38,7 +38,8 @@ def waits_for_victims(pod: PodInfo, nodes: Sequence[NodeInfo]) -> bool:
 
 
 def find_candidate(cycle: Cycle, rejected: Sequence[tuple[NodeInfo, Rejection]]) -> tuple[Candidate | None, str]:
-    """The cheapest candidate, or None and the words of why there is none. `rejected` is what the filters said."""
+    """The cheapest candidate, or None and the words of why there is none. `rejected` is what the filters said of the
+    cycle's Nodes."""
     candidates: list[Candidate] = []
     verdicts: list[Rejection] = []
     for info, rejection in rejected:
