@@ -18,6 +18,8 @@ from podling.api.meta.v1 import ObjectMeta
 from podling.api.status import ApiError
 from podling.client.client import Client, ClientConfig, ConnectionFailed, EventType
 from podling.client.informer import Informer
+from podling.scheduler import placement, scheduler
+from podling.scheduler.node_info import PodInfo
 from podling.scheduler.scheduler import Scheduler
 
 
@@ -115,9 +117,9 @@ async def bench(client: Client) -> AsyncIterator[Bench]:
 
 async def with_scheduler(client: Client, work: Awaitable[None]) -> None:
     async with asyncio.TaskGroup() as tasks:
-        scheduler = tasks.create_task(Scheduler(client).run())
+        scheduling = tasks.create_task(Scheduler(client).run())
         await work
-        scheduler.cancel()
+        scheduling.cancel()
 
 
 def run(server: ApiServer, test: Test) -> None:
@@ -139,6 +141,25 @@ def test_a_pod_is_bound_and_both_the_pod_and_an_event_tell_so(server: ApiServer)
         assert (event.type, event.source.component) == ("Normal", "default-scheduler")
         assert event.involved_object.uid == it.known("nginx").metadata.uid
 
+    run(server, test)
+
+
+def test_a_defect_that_one_pod_brings_to_light_keeps_no_other_from_its_node(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def place(pod: PodInfo, *rest: Any) -> placement.Placement:
+        if pod.pod.metadata.name == "broken":
+            raise ZeroDivisionError
+        return placement.place(pod, *rest)
+
+    async def test(it: Bench) -> None:
+        await it.node("node-1")
+        await it.pod("broken")
+        await it.pod("nginx")
+        assert await it.placed("nginx") == "node-1"
+        assert not it.known("broken").spec.node_name
+
+    monkeypatch.setattr(scheduler, "place", place)
     run(server, test)
 
 

@@ -65,7 +65,13 @@ class Scheduler:
             await pods.synced()
             while True:
                 queued = await self._queue.pop()
-                placement = self._schedule(queued)
+                try:
+                    placement = self._schedule(queued)
+                except Exception:
+                    # A defect that one Pod brings to light must not end the scheduling of all others.
+                    log.exception("pod %s/%s cannot be placed", queued.pod.metadata.namespace, queued.pod.metadata.name)
+                    self._queue.retry(queued)
+                    continue
                 if placement.node:
                     tasks.create_task(self._bind(queued, placement.node), name=f"bind {queued.pod.metadata.name}")
                 elif placement.preempt is not None:
