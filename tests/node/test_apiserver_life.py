@@ -130,3 +130,21 @@ def test_answers_to_the_readiness_probe_name_the_checks(tmp_path: Path) -> None:
                 assert 'apiserver_request_total{code="200",verb="get"' in await answer.text()
 
     asyncio.run(scenario())
+
+
+def test_words_of_strangers_take_no_memory_in_the_metrics(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _serving(_config(tmp_path)) as (client, _, _):
+            for path in ("/apis/made-up/v1/words", "/api/v1/words", "/api/v1/namespaces/a/pods/b/words", "/words/c/d"):
+                async with client.get(f"http://localhost{path}") as answer:
+                    assert answer.status == 404
+            async with client.request("WORDS", "http://localhost/api/v1/pods") as answer:
+                assert answer.status >= 400
+            async with client.get("http://localhost/metrics") as answer:
+                text = await answer.text()
+            assert 'resource="other"' in text
+            assert 'resource="pods",subresource="other"' in text
+            assert "words" not in text
+            assert "made-up" not in text
+
+    asyncio.run(scenario())

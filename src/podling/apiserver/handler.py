@@ -18,6 +18,7 @@ from podling.apiserver.authorization import Attributes, authorize, denial, is_pu
 from podling.apiserver.call import Call
 from podling.apiserver.connection import Connection
 from podling.apiserver.conversion import stored_resource
+from podling.apiserver.metrics import Key
 from podling.apiserver.routing import RequestInfo
 from podling.apiserver.state import State
 from podling.apiserver.subresources import binding, eviction, finalize, log, token
@@ -51,6 +52,9 @@ _EMPTY_LISTS = {("apiextensions.k8s.io", "v1", "customresourcedefinitions"): "Cu
 _NAMED_VERBS = frozenset({"get", "update", "patch", "delete"})
 """Those about one object; the others are about a collection."""
 _LONG_RUNNING = frozenset({"watch"})
+_COUNTED_VERBS = frozenset({*_VERBS, "head", "post", "put", "options"})
+"""Those of resources, and the methods of other paths."""
+_OTHER = "other"
 
 
 class RequestHandler:
@@ -81,8 +85,7 @@ class RequestHandler:
             logger.exception("%s %s failed", request.method, request.path)
             response = responses.error(status.internal("an unexpected error, see the server's log").status)
         seconds = -1.0 if info.verb in _LONG_RUNNING or info.subresource == "log" else loop.time() - started
-        key = (info.verb, info.group, info.resource, info.subresource)
-        self._state.metrics.observe(key, response.status, seconds)
+        self._state.metrics.observe(_metrics_key(info), response.status, seconds)
         return response
 
     def _authenticate(self, request: BaseRequest) -> User:
@@ -141,6 +144,20 @@ class RequestHandler:
     def _route(self, call: Call, resource: Resource) -> None:
         call.resource = resource
         call.registry = self._state.registries[stored_resource(resource)]
+
+
+def _metrics_key(info: RequestInfo) -> Key:
+    """What is served, and "other" for the rest: else strangers could fill the memory with words of their own."""
+    verb = info.verb if info.verb in _COUNTED_VERBS else _OTHER
+    if not info.is_resource:
+        return verb, "", "", ""
+    path = (info.group, info.version, info.resource)
+    resource = scheme.by_plural(*path)
+    if resource is None and path not in reviews.HANDLERS and path not in _EMPTY_LISTS:
+        return verb, "", _OTHER, ""
+    subresource = info.subresource
+    served = not subresource or (resource is not None and resource.subresource(subresource) is not None)
+    return verb, info.group, info.resource, subresource if served else _OTHER
 
 
 def _in_namespace(resource: Resource, info: RequestInfo) -> bool:
