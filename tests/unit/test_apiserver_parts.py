@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,10 +14,11 @@ from podling.api.core.v1 import ConfigMap, Pod, PodSpec, PodStatus
 from podling.api.meta.v1 import DeleteOptions, ObjectMeta
 from podling.api.scheme import by_type
 from podling.api.status import ApiError
-from podling.apiserver import list_options, negotiation, routing, selection
+from podling.apiserver import list_options, negotiation, pki, routing, selection
 from podling.apiserver.authorization import Attributes, authorize, denial
 from podling.apiserver.cluster_ip import AllocationError, ClusterIPs
 from podling.apiserver.deletion import Step, begin_deletion
+from podling.apiserver.kubelet_client import KubeletClient
 from podling.apiserver.negotiation import Accepted, Shape
 from podling.apiserver.node_port import NodePorts
 from podling.apiserver.strategies.pod import PodStrategy
@@ -221,3 +225,17 @@ def test_what_has_no_grace_period_goes_at_once_unless_held() -> None:
     assert begin_deletion(strategy, held, DeleteOptions(propagation_policy="Foreground")) == Step(keep=True)
     assert held.metadata.finalizers == ["foregroundDeletion"]
     assert begin_deletion(strategy, held, DeleteOptions(propagation_policy="Background")) == Step()
+
+
+def test_calls_to_kubelets_that_begin_together_share_their_connections(tmp_path: Path) -> None:
+    certificates = pki.ensure(
+        tmp_path, node_name="n", addresses=[], service_address="10.96.0.1", cluster_domain="cluster.local"
+    )
+
+    async def scenario() -> None:
+        kubelets = KubeletClient(certificates)
+        first, second = await asyncio.gather(kubelets._open(), kubelets._open())
+        assert first is second
+        await kubelets.close()
+
+    asyncio.run(scenario())

@@ -66,8 +66,9 @@ class KubeletClient:
 
     async def _open(self) -> ClientSession:
         context = await asyncio.to_thread(self._context)
-        timeout = ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
-        self._session = ClientSession(connector=TCPConnector(ssl=context, limit=0), timeout=timeout)
+        if self._session is None:  # another call may have made it meanwhile
+            timeout = ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
+            self._session = ClientSession(connector=TCPConnector(ssl=context, limit=0), timeout=timeout)
         return self._session
 
     def _context(self) -> ssl.SSLContext:
