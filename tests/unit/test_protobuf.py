@@ -145,3 +145,10 @@ def test_no_message_breaks_the_decoder(data: bytes) -> None:
     except ProtobufError:
         return
     assert document["kind"] == "Pod"
+
+
+def test_raw_json_that_is_none_is_an_error() -> None:
+    managed = content(7, content(1, "{no JSON"))
+    metadata = content(1, "web") + content(17, managed)
+    with pytest.raises(ProtobufError):
+        protobuf.decode(body("v1", "Pod", content(1, metadata)), Pod)

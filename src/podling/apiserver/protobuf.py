@@ -155,7 +155,7 @@ def _value(kind: Shape, value: int | memoryview, unknown: list[str], depth: int)
             return _int_or_string(_view(value))
         case shape.ANY:
             content = {number: part for number, _, part in _fields(_view(value))}.get(1, memoryview(b"null"))
-            return json.loads(bytes(_view(content)) or b"null")
+            return _json(bytes(_view(content)) or b"null")
         case shape.FLOAT:
             return struct.unpack("<d", _view(value))[0]
     return _scalar(kind, value)
@@ -169,6 +169,13 @@ def _scalar(kind: Shape, value: int | memoryview) -> int | bool:
     if kind.kind == shape.BOOLEAN:
         return bool(value)
     return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _json(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ProtobufError(f"raw JSON that is none: {error}") from error
 
 
 def _only(value: int | memoryview) -> str:
