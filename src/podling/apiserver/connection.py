@@ -59,10 +59,6 @@ class Connection(RequestHandler):
 class ConnectionServer(Server):
     """An aiohttp low-level server of such connections."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._options = options
-
     def __call__(self) -> Connection:
         return Connection(self, loop=self._loop, **self._kwargs)
 

@@ -172,7 +172,7 @@ async def _listening(config: ServerConfig, state: State, certificates: PKI) -> A
     handler = RequestHandler(state)
     loop = asyncio.get_running_loop()
     make_request = partial(_make_request, loop)
-    options = {"access_log": None, "max_line_size": _MAX_HEADER, "max_field_size": _MAX_HEADER}
+    options: dict[str, Any] = {"access_log": None, "max_line_size": _MAX_HEADER, "max_field_size": _MAX_HEADER}
     local = ConnectionServer(handler.local, request_factory=make_request, **options)
     remote = ConnectionServer(handler.remote, request_factory=make_request, **{**options, "keepalive_timeout": IDLE})
     context = await asyncio.to_thread(_tls_context, certificates)
