@@ -271,6 +271,14 @@ def test_json_patch_operations_apply_in_turn() -> None:
     assert "nodeSelector" not in result["spec"]
 
 
+def test_a_json_patch_cannot_double_a_document_without_end() -> None:
+    patch = [{"op": "copy", "from": "/metadata", "path": f"/metadata/x{number}"} for number in range(40)]
+    with pytest.raises(ApiError) as caught:
+        json_patch.apply(POD, patch)
+    assert caught.value.code == 422
+    assert "exceeding the limit 3145728" in caught.value.warnings[0]
+
+
 @pytest.mark.parametrize(
     ("patch", "code"),
     [

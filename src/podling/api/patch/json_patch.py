@@ -5,10 +5,14 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+import msgspec
+
 from podling.api import status
 from podling.api.coerce import TOO_DEEP
 
 MAX_OPERATIONS = 10_000
+MAX_COPIED = 3 << 20
+"""Bytes of JSON that the `copy` operations of a patch may add: each may double what the one before it made."""
 
 
 def apply(document: dict[str, Any], patch: Any) -> dict[str, Any]:
@@ -22,7 +26,17 @@ def apply(document: dict[str, Any], patch: Any) -> dict[str, Any]:
     except (jsonpatch.InvalidJsonPatch, jsonpointer.JsonPointerException, TypeError) as error:
         raise status.bad_request(f"error decoding patch: {error}") from error
     try:
-        result = operations.apply(deepcopy(document), in_place=True)
+        result: Any = deepcopy(document)
+        copied = 0
+        for operation in operations:
+            if operation["op"] == "copy" and isinstance(operation.get("from"), str):
+                copied += len(msgspec.json.encode(jsonpointer.resolve_pointer(result, operation["from"], None)))
+                if copied > MAX_COPIED:
+                    raise status.unprocessable(
+                        "Unable to complete the copy, the accumulated size increase of copy is "
+                        f"{copied}, exceeding the limit {MAX_COPIED}"
+                    )
+            result = jsonpatch.JsonPatch([operation]).apply(result, in_place=True)
     except RecursionError:
         raise status.bad_request(TOO_DEEP) from None
     except jsonpatch.JsonPatchTestFailed as error:
