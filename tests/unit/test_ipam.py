@@ -49,6 +49,15 @@ def test_a_write_that_was_cut_off_is_no_lease(tmp_path: Path) -> None:
     assert not list((tmp_path / "leases").iterdir())
 
 
+def test_a_lease_that_a_power_failure_emptied_does_not_keep_the_network_from_opening(tmp_path: Path) -> None:
+    pool = ipam(tmp_path)
+    kept = pool.allocate("a")
+    pool.allocate("b")
+    (tmp_path / "leases" / "b").write_bytes(b"")
+    assert ipam(tmp_path).leases() == [kept]
+    assert [file.name for file in (tmp_path / "leases").iterdir()] == ["a"]
+
+
 def test_a_full_range_is_told_and_can_be_used_again_after_a_free(tmp_path: Path) -> None:
     pool = ipam(tmp_path, "10.231.0.0/30")
     assert pool.allocate("a").address == "10.231.0.2"

@@ -7,6 +7,7 @@ freed rests as long as possible (clients may still have connections to the Pod t
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
@@ -15,6 +16,8 @@ from pathlib import Path
 import msgspec
 
 from podling.network.errors import NetworkError
+
+log = logging.getLogger(__name__)
 
 _CURSOR_BYTES = 15
 
@@ -91,7 +94,13 @@ class Ipam:
             if file.suffix == ".tmp":
                 file.unlink(missing_ok=True)
                 continue
-            lease = decoder.decode(file.read_bytes())
+            try:
+                lease = decoder.decode(file.read_bytes())
+            except msgspec.DecodeError as error:
+                # A power failure empties files that were just renamed. The sandbox did not survive it either.
+                log.warning("lease %s is damaged and removed: %s", file, error)
+                file.unlink()
+                continue
             self._leases[lease.sandbox_id] = lease
             self._taken[lease.address] = lease.sandbox_id
         try:
