@@ -1,7 +1,8 @@
 """The typed HTTP client of the Kubernetes API, over a unix socket or TLS.
 
 Kinds are named by their API type (`podling.api.core.v1.Pod`); paths come from `podling.api.scheme`. Every method raises
-`ApiError` for an answer that is an error and `ConnectionFailed` where no answer came.
+`ApiError` for an answer that is an error, `ConnectionFailed` where no answer came, and `codec.DecodeError` for one that is
+not of the type.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ class _Items(msgspec.Struct):
     """A list of whatever kind. Objects are decoded one by one, since `codec` knows how to mend API types only."""
 
     metadata: ListMeta = msgspec.field(default_factory=ListMeta)
-    items: list[msgspec.Raw] = msgspec.field(default_factory=list)
+    items: list[msgspec.Raw] | None = None
+    """None: Go's null for a list of none."""
 
 
 class _Frame(msgspec.Struct):
@@ -222,8 +224,11 @@ class Client:
             **{"continue": continue_token},
         )
         path = (resource or scheme.by_type(type)).path(namespace)
-        result = _decode_items(await self.request("GET", path + params))
-        items = [codec.decode(type, item) for item in result.items]
+        try:
+            result = _decode_items(await self.request("GET", path + params))
+        except msgspec.DecodeError as error:
+            raise codec.DecodeError(f"a list of {type.__name__} is expected: {error}") from error
+        items = [codec.decode(type, item) for item in result.items or ()]
         return ListResult(items, result.metadata.resource_version, result.metadata.continue_)
 
     async def delete_collection(
@@ -361,10 +366,14 @@ def _api_error(code: int, answer: bytes) -> ApiError:
 
 
 def _decode_frame(type: type[T], line: bytes) -> WatchEvent[T]:
-    frame = _decode_line(line)
-    if frame.type == "ERROR":
+    try:
+        frame = _decode_line(line)
+        kind = None if frame.type == "ERROR" else EventType(frame.type)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise codec.DecodeError(f"a watch event is expected: {error}") from error
+    if kind is None:
         raise ApiError(codec.decode(Status, frame.object))
-    return WatchEvent(EventType(frame.type), codec.decode(type, frame.object))
+    return WatchEvent(kind, codec.decode(type, frame.object))
 
 
 def _ssl_context(config: ClientConfig) -> ssl.SSLContext:
