@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from podling.api.status import ApiError
 from podling.api.time import from_seconds, now_micro
 from podling.client.client import Client, EventType
 from podling.client.informer import Informer, InformerSet
+from podling.controllers import event_ttl
 from podling.controllers.event_ttl import EventTTLController
 from podling.controllers.manager import Manager
 from podling.controllers.node_lifecycle import NodeLifecycleController
@@ -568,6 +570,25 @@ def test_events_go_when_their_time_is_over_and_not_before(server: ApiServer) -> 
             wait = await EventTTLController(client, ttl=-5.0).expire()
             assert [e.metadata.name for e in (await client.list(Event, it.namespace)).items] == ["new"]
             assert 60 <= wait <= 900
+
+    asyncio.run(scenario())
+
+
+def test_the_next_look_at_events_is_when_the_oldest_of_all_pages_expires(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_ttl, "_PAGE", 1)
+
+    async def scenario() -> None:
+        async with asyncio.timeout(60), server.client() as client, bench(client) as it:
+            for name, ahead in (("a", 0.0), ("b", 5000.0)):
+                document = {
+                    "metadata": {"name": name, "namespace": it.namespace},
+                    "involvedObject": {"kind": "Pod", "name": "x", "namespace": it.namespace},
+                    "lastTimestamp": from_seconds(time.time() + ahead),
+                }
+                await client.create(codec.convert(document, Event))
+            assert await EventTTLController(client, ttl=300.0).expire() <= 300
 
     asyncio.run(scenario())
 

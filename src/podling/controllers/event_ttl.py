@@ -71,7 +71,7 @@ class EventTTLController:
             old = [event.metadata for event in page.items if event.last_seen() < limit]
             for meta in old:
                 await self._delete(meta)
-            oldest = min((t for event in page.items if (t := event.last_seen()) >= limit), default=oldest)
+            oldest = min([oldest, *(t for event in page.items if (t := event.last_seen()) >= limit)])
             token = page.metadata.continue_
             if not token:
                 break
