@@ -100,13 +100,15 @@ async def readable(fd: int) -> None:
 
 
 async def wait(pid: int) -> int:
-    """Reaps a child of ours. Returns its exit code, 128 + signal number if a signal ended it."""
+    """Reaps a child of ours. Returns its exit code, 128 + signal number if a signal ended it; kills it when cancelled."""
     pidfd = os.pidfd_open(pid)
     try:
         await readable(pidfd)
     except asyncio.CancelledError:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        # One that waits for a disk takes its time to die.
+        await readable(pidfd)
         reap(pid)
         raise
     else:
@@ -176,7 +178,16 @@ async def run_async(workers: Workers, argv: Sequence[str], *, limit: int = _OUTP
     """Runs a program to its end, however much it says. Raises OSError; kills the program when cancelled."""
     out, err = Output(limit), Output(limit)
     try:
-        pid = await workers.run(lambda: spawn(argv, fds={1: out.write, 2: err.write}))
+        starting = asyncio.ensure_future(workers.run(lambda: spawn(argv, fds={1: out.write, 2: err.write})))
+        try:
+            pid = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The thread cannot be called back: what it starts must not go on unseen.
+            await asyncio.wait([starting])
+            if starting.exception() is None:
+                os.kill(starting.result(), signal.SIGKILL)
+                await wait(starting.result())
+            raise
         out.start()
         err.start()
         code = await wait(pid)
