@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import platform
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from podling.runtime.native import oci, seccomp, spec, state, stop_signal
+from podling.runtime.native import oci, sandbox, seccomp, spawn, spec, state, stop_signal
 from podling.runtime.native.cgroup import cpu_weight
 from podling.runtime.native.user import User
 from podling.runtime.protocol import (
@@ -159,3 +162,54 @@ def test_the_last_complete_line_of_a_record_counts_and_records_do_not_grow_forev
     assert dict(records.load_sandboxes())["s"] == sandbox_record(600)
     path.write_bytes(b"\0\0\0")
     assert dict(records.load_sandboxes())["s"] is None
+
+
+def test_a_container_that_does_not_end_is_a_cri_error_of_its_sandbox_and_the_others_are_stopped() -> None:
+    stopped = []
+
+    class Stubborn:
+        async def stop(self, grace_seconds: float) -> None:
+            raise CRIError("DeadlineExceeded", "it does not end after SIGKILL")
+
+    class Willing:
+        async def stop(self, grace_seconds: float) -> None:
+            await asyncio.sleep(0)
+            stopped.append(self)
+
+    async def stop() -> None:
+        config = SandboxConfig(metadata=SandboxMetadata(name="p", namespace="n", uid="u"))
+        host: Any = None
+        pod = sandbox.Sandbox(host, sandbox.new_record("s", config, "", "boot"))
+        pod.containers = {"a": Stubborn(), "b": Willing()}  # type: ignore[dict-item]
+        with pytest.raises(CRIError, match="SIGKILL"):
+            await pod.stop()
+
+    asyncio.run(stop())
+    assert len(stopped) == 1
+
+
+def test_a_program_whose_start_is_cancelled_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    started: list[int] = []
+    real = spawn.spawn
+
+    def slow(*args: Any, **options: Any) -> int:
+        begun.set()
+        go_on.wait(10)
+        started.append(real(*args, **options))
+        return started[0]
+
+    async def cancel() -> None:
+        workers = spawn.Workers(1)
+        running = asyncio.create_task(spawn.run_async(workers, ["/bin/sleep", "1000"]))
+        await asyncio.to_thread(begun.wait, 10)
+        running.cancel()
+        asyncio.get_running_loop().call_soon(go_on.set)
+        await asyncio.wait([running])
+        assert running.cancelled()
+        await asyncio.to_thread(workers.close)
+
+    monkeypatch.setattr(spawn, "spawn", slow)
+    asyncio.run(cancel())
+    with pytest.raises(ChildProcessError):
+        os.waitpid(started[0], os.WNOHANG)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +26,13 @@ class LayeredImages(ImageService, Protocol):
 
     async def layers(self, image_id: str) -> list[Path]:
         """The directories to stack by overlayfs, topmost first."""
+
+
+async def together(works: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Awaits all of them, then raises the first error: one that fails keeps no other from coming to its end."""
+    for outcome in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 class Events:

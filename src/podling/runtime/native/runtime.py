@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +14,7 @@ from msgspec import Struct, field
 from podling.runtime.native import adopt, cgroup, container, oci, sandbox
 from podling.runtime.native.container import Container
 from podling.runtime.native.exec import exec_sync
-from podling.runtime.native.host import Host, LayeredImages
+from podling.runtime.native.host import Host, LayeredImages, together
 from podling.runtime.native.monitor import Exit
 from podling.runtime.native.sandbox import Sandbox
 from podling.runtime.native.spawn import Workers
@@ -169,9 +168,7 @@ class NativeRuntime:
 
     async def _remove_sandbox(self, one: Sandbox) -> None:
         await one.stop()
-        async with asyncio.TaskGroup() as group:
-            for inner in list(one.containers.values()):
-                group.create_task(self._remove_container(inner))
+        await together(self._remove_container(inner) for inner in list(one.containers.values()))
         async with one.lock:
             if one.id in self._sandboxes:
                 await one.destroy()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from podling.runtime.native import namespaces, oci
-from podling.runtime.native.host import Host
+from podling.runtime.native.host import Host, together
 from podling.runtime.native.monitor import ProcessWatch
 from podling.runtime.native.oci import OCIRuntime
 from podling.runtime.native.spec import SandboxFiles
@@ -124,13 +124,11 @@ class Sandbox:
             (self._directory / "resolv.conf").write_text(resolv_conf)
 
     async def stop(self) -> None:
-        """Kills its containers and gives the network back. Idempotent."""
+        """Kills its containers and gives the network back. Idempotent. Raises CRIError when a container does not end."""
         async with self.lock:
             if self.record.phase == SandboxPhase.STOPPED:
                 return
-            async with asyncio.TaskGroup() as group:
-                for container in self.containers.values():
-                    group.create_task(container.stop(0))
+            await together(container.stop(0) for container in self.containers.values())
             await self._finish_stop()
 
     async def _finish_stop(self) -> None:
