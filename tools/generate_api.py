@@ -197,6 +197,62 @@ VALUE_BOOLEANS = {
 }
 POINTER_BOOLEANS = {"core.AzureDiskVolumeSource.readOnly", "core.CSIVolumeSource.readOnly"}
 
+# Optional numbers that are no pointers in Go: zero is the same as absent, and never written.
+VALUE_NUMBERS = {
+    "apps.DaemonSetSpec.minReadySeconds",
+    "apps.DaemonSetStatus.numberAvailable",
+    "apps.DaemonSetStatus.numberUnavailable",
+    "apps.DaemonSetStatus.observedGeneration",
+    "apps.DaemonSetStatus.updatedNumberScheduled",
+    "apps.DeploymentSpec.minReadySeconds",
+    "apps.DeploymentStatus.availableReplicas",
+    "apps.DeploymentStatus.observedGeneration",
+    "apps.DeploymentStatus.readyReplicas",
+    "apps.DeploymentStatus.replicas",
+    "apps.DeploymentStatus.unavailableReplicas",
+    "apps.DeploymentStatus.updatedReplicas",
+    "apps.ReplicaSetSpec.minReadySeconds",
+    "apps.ReplicaSetStatus.availableReplicas",
+    "apps.ReplicaSetStatus.fullyLabeledReplicas",
+    "apps.ReplicaSetStatus.observedGeneration",
+    "apps.ReplicaSetStatus.readyReplicas",
+    "apps.StatefulSetSpec.minReadySeconds",
+    "apps.StatefulSetStatus.currentReplicas",
+    "apps.StatefulSetStatus.observedGeneration",
+    "apps.StatefulSetStatus.readyReplicas",
+    "apps.StatefulSetStatus.updatedReplicas",
+    "batch.JobStatus.active",
+    "batch.JobStatus.failed",
+    "batch.JobStatus.succeeded",
+    "core.AWSElasticBlockStoreVolumeSource.partition",
+    "core.ContainerImage.sizeBytes",
+    "core.ContainerPort.hostPort",
+    "core.ContainerStateTerminated.signal",
+    "core.Event.count",
+    "core.EventSeries.count",
+    "core.GCEPersistentDiskVolumeSource.partition",
+    "core.PodCondition.observedGeneration",
+    "core.PodStatus.observedGeneration",
+    "core.Probe.failureThreshold",
+    "core.Probe.initialDelaySeconds",
+    "core.Probe.periodSeconds",
+    "core.Probe.successThreshold",
+    "core.Probe.timeoutSeconds",
+    "core.ReplicationControllerSpec.minReadySeconds",
+    "core.ReplicationControllerStatus.availableReplicas",
+    "core.ReplicationControllerStatus.fullyLabeledReplicas",
+    "core.ReplicationControllerStatus.observedGeneration",
+    "core.ReplicationControllerStatus.readyReplicas",
+    "core.ServicePort.nodePort",
+    "core.ServiceSpec.healthCheckNodePort",
+    "events.Event.deprecatedCount",
+    "meta.Condition.observedGeneration",
+    "meta.ObjectMeta.generation",
+    "meta.Status.code",
+    "meta.StatusDetails.retryAfterSeconds",
+    "policy.PodDisruptionBudgetStatus.observedGeneration",
+}
+
 # Kinds of the meta group that are served but that the OpenAPI document leaves out (the documented meta.k8s.io API).
 _OBJECT_META = {"$ref": "#/$defs/" + META + "ObjectMeta"}
 _LIST_META = {"$ref": "#/$defs/" + META + "ListMeta"}
@@ -363,6 +419,8 @@ class Group:
             options.append('default=""')
         elif annotation == "bool" and name in VALUE_BOOLEANS and path not in POINTER_BOOLEANS:
             options.append("default=False")
+        elif path in VALUE_NUMBERS:
+            options.append("default=0")
         elif annotation == "bytes":
             options.append('default=b""')
         elif annotation == "Any":
@@ -507,7 +565,7 @@ def generate(out: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "__init__.py").write_text("")
         (directory / "v1.py").write_text(group.render())
-    if stale := (VALUES | POINTERS | STRING_POINTERS | POINTER_BOOLEANS) - seen:
+    if stale := (VALUES | POINTERS | STRING_POINTERS | POINTER_BOOLEANS | VALUE_NUMBERS) - seen:
         raise SystemExit(f"a table names fields that do not exist: {', '.join(sorted(stale))}")
     files = [str(out / package / "v1.py") for package in GROUPS]
     config = Path(__file__).parent.parent / "pyproject.toml"

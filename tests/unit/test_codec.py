@@ -148,6 +148,27 @@ def test_nulls_are_absent_fields_and_zero_items() -> None:
     assert found.status == Pod().status
 
 
+def test_a_zero_is_left_out_where_go_has_a_number_and_kept_where_it_has_a_pointer() -> None:
+    container = {
+        "name": "c",
+        "ports": [{"hostPort": 0, "containerPort": 80}],
+        "livenessProbe": {"initialDelaySeconds": 0, "terminationGracePeriodSeconds": 0},
+        "securityContext": {"runAsUser": 0},
+    }
+    spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "priority": 0}
+    status = {"observedGeneration": 0, "containerStatuses": [{"name": "c", "restartCount": 0}]}
+    document = {"metadata": {"name": "x", "generation": 0}, "spec": spec, "status": status}
+    written = json.loads(codec.encode(codec.convert(document, Pod)))
+    assert "generation" not in written["metadata"]
+    assert "observedGeneration" not in written["status"]
+    assert written["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert (written["spec"]["terminationGracePeriodSeconds"], written["spec"]["priority"]) == (0, 0)
+    [container] = written["spec"]["containers"]
+    assert container["ports"] == [{"containerPort": 80}]
+    assert container["livenessProbe"] == {"terminationGracePeriodSeconds": 0}
+    assert container["securityContext"] == {"runAsUser": 0}
+
+
 def test_times_come_out_in_utc() -> None:
     document = {"metadata": {"creationTimestamp": "2026-01-01T01:02:03.5+02:00"}}
     assert codec.convert(document, Pod).metadata.creation_timestamp == "2025-12-31T23:02:03Z"

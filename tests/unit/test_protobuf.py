@@ -152,3 +152,11 @@ def test_raw_json_that_is_none_is_an_error() -> None:
     metadata = content(1, "web") + content(17, managed)
     with pytest.raises(ProtobufError):
         protobuf.decode(body("v1", "Pod", content(1, metadata)), Pod)
+
+
+def test_the_zero_of_a_pointer_counts_and_that_of_a_number_does_not() -> None:
+    affinity = content(14, content(1, number(1, 0)))
+    port = content(1, content(1, "http") + number(3, 80) + number(5, 0))
+    document, _ = protobuf.decode(body("v1", "Service", content(2, port + affinity)), Service)
+    assert document["spec"]["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 0}}
+    assert "nodePort" not in document["spec"]["ports"][0]

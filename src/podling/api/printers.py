@@ -187,7 +187,7 @@ def _core_event(event: core.Event, now: float) -> list[Any]:
     last = age(event.last_timestamp, now) if event.last_timestamp else first
     count = event.count or 1
     if event.series is not None:
-        last, count = age(event.series.last_observed_time, now), event.series.count or 0
+        last, count = age(event.series.last_observed_time, now), event.series.count
     source = _source(event.source.component or event.reporting_component, event.source.host or event.reporting_instance)
     target = event.involved_object
     return _event_cells(event, target, source, event.message, first, last, count)

@@ -45,7 +45,7 @@ def _qualified(resource: Resource | str) -> str:
 
 def _details(resource: Resource | str, name: str = "", retry_after: int = 0) -> StatusDetails:
     kind, _, group = _qualified(resource).partition(".")
-    return StatusDetails(group=group, kind=kind, name=name, retry_after_seconds=retry_after or None)
+    return StatusDetails(group=group, kind=kind, name=name, retry_after_seconds=retry_after)
 
 
 def success(resource: Resource | str, name: str, uid: str) -> Status:
@@ -176,7 +176,7 @@ def request_entity_too_large(message: str) -> ApiError:
 
 def too_many_requests(message: str, retry_after: int = 0) -> ApiError:
     """Also the answer to an eviction that a disruption budget forbids."""
-    return _error(429, "TooManyRequests", message, StatusDetails(retry_after_seconds=retry_after or None))
+    return _error(429, "TooManyRequests", message, StatusDetails(retry_after_seconds=retry_after))
 
 
 def internal(message: str) -> ApiError:
@@ -196,4 +196,4 @@ def service_unavailable(message: str) -> ApiError:
 
 
 def timeout(message: str, retry_after: int = 0) -> ApiError:
-    return _error(504, "Timeout", f"Timeout: {message}", StatusDetails(retry_after_seconds=retry_after or None))
+    return _error(504, "Timeout", f"Timeout: {message}", StatusDetails(retry_after_seconds=retry_after))

@@ -23,18 +23,6 @@ MAGIC = b"k8s\x00"
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 64
 
-# Numbers and booleans that are no pointers in Go: they are always sent, and zero means that they are not set.
-_ZERO_IS_ABSENT = frozenset(
-    (
-        *("chapAuthDiscovery", "chapAuthSession", "count", "denied", "deprecatedCount"),
-        *("failureThreshold", "generation", "healthCheckNodePort", "hostIPC", "hostNetwork"),
-        *("hostPID", "hostPort", "initialDelaySeconds", "nodePort", "observedGeneration"),
-        *("partition", "periodSeconds", "publishNotReadyAddresses", "readOnly", "signal"),
-        *("sizeBytes", "sslEnabled", "stdin", "stdinOnce", "successThreshold"),
-        *("timeoutSeconds", "tty", "unschedulable", "authenticated"),
-    )
-)
-
 
 class ProtobufError(ValueError):
     """Not a message of that type."""
@@ -116,11 +104,13 @@ def _set(
 
 
 def _is_absent(field: Field, value: object) -> bool:
-    if value == "":
-        return not field.pointer
-    if field.shape.kind == shape.INT_OR_STRING:
-        return value == 0
-    return not value and field.name in _ZERO_IS_ABSENT
+    """What is no pointer in Go is always sent, and its zero means that it is not set."""
+    match field.shape.kind:
+        case shape.INT_OR_STRING:
+            return value == 0
+        case shape.INT32 | shape.INT64 | shape.BOOLEAN:
+            return not value and not field.pointer and not field.required
+    return value == "" and not field.pointer
 
 
 def _entry(item: Shape, data: memoryview, unknown: list[str], depth: int) -> tuple[str, Any]:

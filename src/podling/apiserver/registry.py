@@ -324,7 +324,7 @@ def _fill_new(metadata: ObjectMeta) -> None:
     metadata.creation_timestamp = time.now()
     metadata.deletion_timestamp = ""
     metadata.deletion_grace_period_seconds = None
-    metadata.generation = None
+    metadata.generation = 0
     metadata.managed_fields = []
     metadata.self_link = ""
 

@@ -54,7 +54,7 @@ class Strategy(Generic[T]):
         if hasattr(new, "status"):
             new.status = cast(Any, old).status
         if self.counts_generation and self.specification(obj) != self.specification(old):
-            obj.metadata.generation = (old.metadata.generation or 0) + 1
+            obj.metadata.generation = old.metadata.generation + 1
 
     def prepare_for_status_update(self, obj: T, old: T) -> None:
         """The counterpart for the status subresource: everything but the status and soft metadata is kept."""

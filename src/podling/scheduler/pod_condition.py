@@ -78,7 +78,7 @@ class ConditionWriter:
             "message": wanted.message,
             "lastTransitionTime": current.last_transition_time if current and current.status == "False" else now(),
         }
-        if meta.generation is not None:
+        if meta.generation:
             condition["observedGeneration"] = meta.generation
         status: dict[str, Any] = {"conditions": [condition]}
         if wanted.nominated_node != wanted.pod.status.nominated_node_name:

@@ -32,7 +32,7 @@ class DaemonSetUpdateStrategy(Object, kw_only=True):
 
 
 class DaemonSetSpec(Object, kw_only=True):
-    min_ready_seconds: Int32 | None = None
+    min_ready_seconds: Int32 = 0
     revision_history_limit: Int32 | None = None
     selector: meta.LabelSelector | None = None
     template: core.PodTemplateSpec = field(default_factory=core.PodTemplateSpec)
@@ -44,12 +44,12 @@ class DaemonSetStatus(Object, kw_only=True):
     conditions: list[DaemonSetCondition] = field(default_factory=list)
     current_number_scheduled: Int32 = field(default_factory=int)
     desired_number_scheduled: Int32 = field(default_factory=int)
-    number_available: Int32 | None = None
+    number_available: Int32 = 0
     number_misscheduled: Int32 = field(default_factory=int)
     number_ready: Int32 = field(default_factory=int)
-    number_unavailable: Int32 | None = None
-    observed_generation: Int64 | None = None
-    updated_number_scheduled: Int32 | None = None
+    number_unavailable: Int32 = 0
+    observed_generation: Int64 = 0
+    updated_number_scheduled: Int32 = 0
 
 
 class DaemonSet(Object, kw_only=True):
@@ -81,7 +81,7 @@ class DeploymentStrategy(Object, kw_only=True):
 
 
 class DeploymentSpec(Object, kw_only=True):
-    min_ready_seconds: Int32 | None = None
+    min_ready_seconds: Int32 = 0
     paused: bool = False
     progress_deadline_seconds: Int32 | None = None
     replicas: Int32 | None = None
@@ -92,15 +92,15 @@ class DeploymentSpec(Object, kw_only=True):
 
 
 class DeploymentStatus(Object, kw_only=True):
-    available_replicas: Int32 | None = None
+    available_replicas: Int32 = 0
     collision_count: Int32 | None = None
     conditions: list[DeploymentCondition] = field(default_factory=list)
-    observed_generation: Int64 | None = None
-    ready_replicas: Int32 | None = None
-    replicas: Int32 | None = None
+    observed_generation: Int64 = 0
+    ready_replicas: Int32 = 0
+    replicas: Int32 = 0
     terminating_replicas: Int32 | None = None
-    unavailable_replicas: Int32 | None = None
-    updated_replicas: Int32 | None = None
+    unavailable_replicas: Int32 = 0
+    updated_replicas: Int32 = 0
 
 
 class Deployment(Object, kw_only=True):
@@ -128,18 +128,18 @@ class DeploymentList(Object, kw_only=True):
 
 
 class ReplicaSetSpec(Object, kw_only=True):
-    min_ready_seconds: Int32 | None = None
+    min_ready_seconds: Int32 = 0
     replicas: Int32 | None = None
     selector: meta.LabelSelector | None = None
     template: core.PodTemplateSpec = field(default_factory=core.PodTemplateSpec)
 
 
 class ReplicaSetStatus(Object, kw_only=True):
-    available_replicas: Int32 | None = None
+    available_replicas: Int32 = 0
     conditions: list[ReplicaSetCondition] = field(default_factory=list)
-    fully_labeled_replicas: Int32 | None = None
-    observed_generation: Int64 | None = None
-    ready_replicas: Int32 | None = None
+    fully_labeled_replicas: Int32 = 0
+    observed_generation: Int64 = 0
+    ready_replicas: Int32 = 0
     replicas: Int32 = field(default_factory=int)
     terminating_replicas: Int32 | None = None
 
@@ -188,7 +188,7 @@ class StatefulSetUpdateStrategy(Object, kw_only=True):
 
 
 class StatefulSetSpec(Object, kw_only=True):
-    min_ready_seconds: Int32 | None = None
+    min_ready_seconds: Int32 = 0
     ordinals: StatefulSetOrdinals | None = None
     persistent_volume_claim_retention_policy: StatefulSetPersistentVolumeClaimRetentionPolicy | None = None
     pod_management_policy: str = ""
@@ -205,13 +205,13 @@ class StatefulSetStatus(Object, kw_only=True):
     available_replicas: Int32 | None = None
     collision_count: Int32 | None = None
     conditions: list[StatefulSetCondition] = field(default_factory=list)
-    current_replicas: Int32 | None = None
+    current_replicas: Int32 = 0
     current_revision: str = ""
-    observed_generation: Int64 | None = None
-    ready_replicas: Int32 | None = None
+    observed_generation: Int64 = 0
+    ready_replicas: Int32 = 0
     replicas: Int32 = field(default_factory=int)
     update_revision: str = ""
-    updated_replicas: Int32 | None = None
+    updated_replicas: Int32 = 0
 
 
 class StatefulSet(Object, kw_only=True):

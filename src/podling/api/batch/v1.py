@@ -66,15 +66,15 @@ class CronJobList(Object, kw_only=True):
 
 
 class JobStatus(Object, kw_only=True):
-    active: Int32 | None = None
+    active: Int32 = 0
     completed_indexes: str = ""
     completion_time: Time = ""
     conditions: list[JobCondition] = field(default_factory=list)
-    failed: Int32 | None = None
+    failed: Int32 = 0
     failed_indexes: str | None = None
     ready: Int32 | None = None
     start_time: Time = ""
-    succeeded: Int32 | None = None
+    succeeded: Int32 = 0
     terminating: Int32 | None = None
     uncounted_terminated_pods: UncountedTerminatedPods | None = None
 

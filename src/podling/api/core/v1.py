@@ -11,7 +11,7 @@ from podling.api.types import Int32, Int64, IntOrString, Merge, MicroTime, Objec
 
 class AWSElasticBlockStoreVolumeSource(Object, kw_only=True):
     fs_type: str = ""
-    partition: Int32 | None = None
+    partition: Int32 = 0
     read_only: bool = False
     volume_id: str = field(default_factory=str, name="volumeID")
 
@@ -252,13 +252,13 @@ class ContainerExtendedResourceRequest(Object, kw_only=True):
 
 class ContainerImage(Object, kw_only=True):
     names: list[str] = field(default_factory=list)
-    size_bytes: Int64 | None = None
+    size_bytes: Int64 = 0
 
 
 class ContainerPort(Object, kw_only=True):
     container_port: Int32 = field(default_factory=int)
     host_ip: str = field(default="", name="hostIP")
-    host_port: Int32 | None = None
+    host_port: Int32 = 0
     name: str = ""
     protocol: str = ""
 
@@ -294,7 +294,7 @@ class ContainerStateTerminated(Object, kw_only=True):
     finished_at: Time = ""
     message: str = ""
     reason: str = ""
-    signal: Int32 | None = None
+    signal: Int32 = 0
     started_at: Time = ""
 
 
@@ -447,7 +447,7 @@ class Event(Object, kw_only=True):
     kind: str = field(default_factory="Event".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     action: str = ""
-    count: Int32 | None = None
+    count: Int32 = 0
     event_time: MicroTime = ""
     first_timestamp: Time = ""
     involved_object: ObjectReference = field(default_factory=ObjectReference)
@@ -470,7 +470,7 @@ class EventList(Object, kw_only=True):
 
 
 class EventSeries(Object, kw_only=True):
-    count: Int32 | None = None
+    count: Int32 = 0
     last_observed_time: MicroTime = ""
 
 
@@ -516,7 +516,7 @@ class FlockerVolumeSource(Object, kw_only=True):
 
 class GCEPersistentDiskVolumeSource(Object, kw_only=True):
     fs_type: str = ""
-    partition: Int32 | None = None
+    partition: Int32 = 0
     pd_name: str = field(default_factory=str)
     read_only: bool = False
 
@@ -1038,7 +1038,7 @@ class PodStatus(Object, kw_only=True):
     message: str = ""
     node_allocatable_resource_claim_statuses: list[NodeAllocatableResourceClaimStatus] = field(default_factory=list)
     nominated_node_name: str = ""
-    observed_generation: Int64 | None = None
+    observed_generation: Int64 = 0
     phase: str = ""
     pod_ip: str = field(default="", name="podIP")
     pod_ips: list[PodIP] = field(default_factory=list, name="podIPs")
@@ -1092,7 +1092,7 @@ class PodCondition(Object, kw_only=True):
     last_probe_time: Time = ""
     last_transition_time: Time = ""
     message: str = ""
-    observed_generation: Int64 | None = None
+    observed_generation: Int64 = 0
     reason: str = ""
     type: str = field(default_factory=str)
 
@@ -1205,15 +1205,15 @@ class PreferredSchedulingTerm(Object, kw_only=True):
 
 class Probe(Object, kw_only=True):
     exec: ExecAction | None = None
-    failure_threshold: Int32 | None = None
+    failure_threshold: Int32 = 0
     grpc: GRPCAction | None = None
     http_get: HTTPGetAction | None = None
-    initial_delay_seconds: Int32 | None = None
-    period_seconds: Int32 | None = None
-    success_threshold: Int32 | None = None
+    initial_delay_seconds: Int32 = 0
+    period_seconds: Int32 = 0
+    success_threshold: Int32 = 0
     tcp_socket: TCPSocketAction | None = None
     termination_grace_period_seconds: Int64 | None = None
-    timeout_seconds: Int32 | None = None
+    timeout_seconds: Int32 = 0
 
 
 class ProjectedVolumeSource(Object, kw_only=True):
@@ -1253,18 +1253,18 @@ class RBDVolumeSource(Object, kw_only=True):
 
 
 class ReplicationControllerSpec(Object, kw_only=True):
-    min_ready_seconds: Int32 | None = None
+    min_ready_seconds: Int32 = 0
     replicas: Int32 | None = None
     selector: dict[str, str] = field(default_factory=dict)
     template: PodTemplateSpec | None = None
 
 
 class ReplicationControllerStatus(Object, kw_only=True):
-    available_replicas: Int32 | None = None
+    available_replicas: Int32 = 0
     conditions: list[ReplicationControllerCondition] = field(default_factory=list)
-    fully_labeled_replicas: Int32 | None = None
-    observed_generation: Int64 | None = None
-    ready_replicas: Int32 | None = None
+    fully_labeled_replicas: Int32 = 0
+    observed_generation: Int64 = 0
+    ready_replicas: Int32 = 0
     replicas: Int32 = field(default_factory=int)
 
 
@@ -1455,7 +1455,7 @@ class ServiceSpec(Object, kw_only=True):
     external_ips: list[str] = field(default_factory=list, name="externalIPs")
     external_name: str = ""
     external_traffic_policy: str = ""
-    health_check_node_port: Int32 | None = None
+    health_check_node_port: Int32 = 0
     internal_traffic_policy: str | None = None
     ip_families: list[str] = field(default_factory=list)
     ip_family_policy: str | None = None
@@ -1516,7 +1516,7 @@ class ServiceList(Object, kw_only=True):
 class ServicePort(Object, kw_only=True):
     app_protocol: str | None = None
     name: str = ""
-    node_port: Int32 | None = None
+    node_port: Int32 = 0
     port: Int32 = field(default_factory=int)
     protocol: str = ""
     target_port: IntOrString | None = None

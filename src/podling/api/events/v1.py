@@ -14,7 +14,7 @@ class Event(Object, kw_only=True):
     kind: str = field(default_factory="Event".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     action: str = ""
-    deprecated_count: Int32 | None = None
+    deprecated_count: Int32 = 0
     deprecated_first_timestamp: Time = ""
     deprecated_last_timestamp: Time = ""
     deprecated_source: core.EventSource = field(default_factory=core.EventSource)

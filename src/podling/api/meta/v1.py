@@ -64,7 +64,7 @@ class Condition(Object, kw_only=True):
     status: str = field(default_factory=str)
     last_transition_time: Time = ""
     message: str = field(default_factory=str)
-    observed_generation: Int64 | None = None
+    observed_generation: Int64 = 0
     reason: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
@@ -127,7 +127,7 @@ class ObjectMeta(Object, kw_only=True):
     deletion_timestamp: Time = ""
     finalizers: list[str] = field(default_factory=list)
     generate_name: str = ""
-    generation: Int64 | None = None
+    generation: Int64 = 0
     labels: dict[str, str] = field(default_factory=dict)
     managed_fields: list[ManagedFieldsEntry] = field(default_factory=list)
     name: str = ""
@@ -179,7 +179,7 @@ class Status(Object, kw_only=True):
     kind: str = field(default_factory="Status".__str__)
     metadata: ListMeta = field(default_factory=ListMeta)
     status: str = ""
-    code: Int32 | None = None
+    code: Int32 = 0
     details: StatusDetails | None = None
     message: str = ""
     reason: str = ""
@@ -196,7 +196,7 @@ class StatusDetails(Object, kw_only=True):
     causes: list[StatusCause] = field(default_factory=list)
     group: str = ""
     name: str = ""
-    retry_after_seconds: Int32 | None = None
+    retry_after_seconds: Int32 = 0
     uid: str = ""
 
 

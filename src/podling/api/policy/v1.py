@@ -29,7 +29,7 @@ class PodDisruptionBudgetStatus(Object, kw_only=True):
     disrupted_pods: dict[str, Time] = field(default_factory=dict)
     disruptions_allowed: Int32 | None = None
     expected_pods: Int32 | None = None
-    observed_generation: Int64 | None = None
+    observed_generation: Int64 = 0
 
 
 class PodDisruptionBudget(Object, kw_only=True):

@@ -223,8 +223,8 @@ def object_meta_update(new: ObjectMeta, old: ObjectMeta, errors: list[FieldError
     if not new.resource_version:
         message = "must be specified for an update"
         errors.append(field.invalid(at.child("resourceVersion"), new.resource_version, message))
-    if (new.generation or 0) < (old.generation or 0):
-        errors.append(field.invalid(at.child("generation"), new.generation or 0, "must not be decremented"))
+    if new.generation < old.generation:
+        errors.append(field.invalid(at.child("generation"), new.generation, "must not be decremented"))
     immutable(new.name, old.name, at.child("name"), errors)
     immutable(new.namespace, old.namespace, at.child("namespace"), errors)
     immutable(new.uid, old.uid, at.child("uid"), errors)

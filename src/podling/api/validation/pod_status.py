@@ -46,7 +46,7 @@ def validate_status_update(new: Pod, old: Pod) -> list[FieldError]:
         meta.dns1123_subdomain(nominated, at, errors)
         if old.spec.node_name:
             errors.append(field.forbidden(at, "may not be set on pods that are already bound to a node"))
-    if (status.observed_generation or 0) < 0:
+    if status.observed_generation < 0:
         errors.append(field.invalid(STATUS.child("observedGeneration"), status.observed_generation, _GENERATION))
     meta.immutable(status.qos_class, before.qos_class, STATUS.child("qosClass"), errors)
     _terminated_stay(status, before, old.spec, errors)
@@ -59,7 +59,7 @@ def validate_status_update(new: Pod, old: Pod) -> list[FieldError]:
 def _conditions(conditions: Sequence[PodCondition], path: Path, errors: list[FieldError]) -> None:
     for i, condition in enumerate(conditions):
         at = path.index(i)
-        if (condition.observed_generation or 0) < 0:
+        if condition.observed_generation < 0:
             errors.append(field.invalid(at.child("observedGeneration"), condition.observed_generation, _GENERATION))
         if condition.type not in _SYSTEM_CONDITIONS:
             meta.qualified_name(condition.type, at.child("Type"), errors)

@@ -70,7 +70,7 @@ def host_network_ports(spec: PodSpec, path: Path, errors: list[FieldError], *, i
         return
     for i, container in enumerate(spec.containers):
         for j, port in enumerate(container.ports):
-            host_port = port.host_port or 0
+            host_port = port.host_port
             if (is_pod or host_port) and host_port != port.container_port:
                 at = path.child("containers").index(i).child("ports").index(j).child("hostPort")
                 message = "must match `containerPort` when `hostNetwork` is true"

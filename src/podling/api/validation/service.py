@@ -295,7 +295,7 @@ def _traffic(spec: ServiceSpec, errors: list[FieldError]) -> None:
     elif policy not in _POLICIES:
         errors.append(field.not_supported(at, policy, _POLICIES))
     at = SPEC.child("healthCheckNodePort")
-    port = spec.health_check_node_port or 0
+    port = spec.health_check_node_port
     if not needs_health_check(spec):
         if port:
             message = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"

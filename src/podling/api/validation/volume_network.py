@@ -134,10 +134,10 @@ def _secret_ref(reference: LocalObjectReference | None, path: Path, errors: list
         errors.append(field.required(path.child("name"), ""))
 
 
-def _cloud_disk(disk: str, name: str, partition: int | None, path: Path, errors: list[FieldError]) -> None:
+def _cloud_disk(disk: str, name: str, partition: int, path: Path, errors: list[FieldError]) -> None:
     if not disk:
         errors.append(field.required(path.child(name), ""))
-    if partition is not None and not 0 <= partition <= 255:
+    if not 0 <= partition <= 255:
         errors.append(field.invalid(path.child("partition"), partition, _PARTITION))
 
 

@@ -168,7 +168,7 @@ def _ports(spec: PodSpec, found: list[str]) -> None:
     for container, path in containers_with_path(spec, _SPEC):
         for i, port in enumerate(container.ports):
             at = path.child("ports").index(i)
-            host_port = port.host_port or 0
+            host_port = port.host_port
             if port.host_ip and not host_port:
                 shown = (
                     f"{{Name:{port.name} HostPort:0 ContainerPort:{port.container_port} Protocol:{port.protocol} "
@@ -177,7 +177,7 @@ def _ports(spec: PodSpec, found: list[str]) -> None:
                 found.append(f"{at}: hostIP set without hostPort: {shown}")
             others = by_number.setdefault((port.container_port, port.protocol), [])
             for where, other in others:
-                other_port = other.host_port or 0
+                other_port = other.host_port
                 if port.host_ip == other.host_ip and host_port == other_port:
                     found.append(f"{at}: duplicate port definition with {where}")
                 elif not host_port or not other_port:

@@ -50,4 +50,4 @@ def _preserve_observed_generation(pod: Pod, old: Pod) -> None:
     pod.status.observed_generation = pod.status.observed_generation or old.status.observed_generation
     known = {condition.type: condition.observed_generation for condition in reversed(old.status.conditions)}
     for condition in pod.status.conditions:
-        condition.observed_generation = condition.observed_generation or known.get(condition.type)
+        condition.observed_generation = condition.observed_generation or known.get(condition.type, 0)

@@ -126,7 +126,7 @@ class ServiceStrategy(Strategy[Service]):
             return
         own: dict[int, set[str]] = {}
         for index, port in enumerate(obj.spec.ports):
-            wanted = port.node_port or 0
+            wanted = port.node_port
             if wanted in had or (wanted in own and port.protocol not in own[wanted]):
                 own.setdefault(wanted, set()).add(port.protocol)
                 continue

@@ -58,7 +58,7 @@ async def _budget_of(call: Call, pod: Pod) -> PodDisruptionBudget | None:
 def _disrupt(budget: PodDisruptionBudget, pod: Pod) -> None:
     """Counts the disruption. Raises ApiError (429, 403) where the budget does not allow it."""
     state, name = budget.status, budget.metadata.name
-    if (state.observed_generation or 0) < (budget.metadata.generation or 0):
+    if state.observed_generation < budget.metadata.generation:
         raise _refused(f"The disruption budget {name} is still being processed by the server.", 10)
     allowed = state.disruptions_allowed or 0
     if allowed <= 0:
