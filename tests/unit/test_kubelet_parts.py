@@ -24,13 +24,14 @@ from podling.api.core.v1 import (
     PodOS,
     PodSpec,
     ResourceRequirements,
+    SecurityContext,
     Taint,
     Toleration,
     Volume,
 )
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.quantity import Quantity
-from podling.kubelet import cgroups, dns
+from podling.kubelet import cgroups, dns, security
 from podling.kubelet.admission import admit
 from podling.kubelet.container_config import TERMINATION_PATH
 from podling.kubelet.env import ConfigError
@@ -40,7 +41,7 @@ from podling.kubelet.volumes.atomic_writer import write
 from podling.kubelet.volumes.content import File, payload
 from podling.kubelet.volumes.empty_dir import EmptyDir
 from podling.kubelet.volumes.subpath import open_subpath
-from podling.runtime.protocol import ContainerMetadata, ContainerState, ContainerStatus, DNSConfig
+from podling.runtime.protocol import ContainerMetadata, ContainerState, ContainerStatus, DNSConfig, ImageConfig
 
 
 def pod(name: str = "web", **spec: object) -> Pod:
@@ -285,3 +286,10 @@ def test_an_empty_dir_is_whole_even_if_an_earlier_agent_was_killed_making_it(
     (tmp_path / "v").chmod(0o750)
     EmptyDir().set_up(pod(), volume, tmp_path / "v", group)
     assert (tmp_path / "v").stat().st_mode & 0o7777 == 0o750
+
+
+@pytest.mark.parametrize("image_user", ["\u00b2", "\u0660", "0", "000:5", ""])
+def test_no_way_to_write_a_user_gets_root_past_run_as_non_root(image_user: str) -> None:
+    container = Container(name="c", security_context=SecurityContext(run_as_non_root=True))
+    with pytest.raises(ConfigError):
+        security.container_security(pod(), container, ImageConfig(user=image_user))

@@ -11,17 +11,20 @@ from typing import Any
 
 import pytest
 
-from podling.runtime.native import oci, sandbox, seccomp, spawn, spec, state, stop_signal
-from podling.runtime.native.cgroup import cpu_weight
+from podling.runtime.native import oci, sandbox, seccomp, spawn, spec, state, stop_signal, user
+from podling.runtime.native.cgroup import Cgroups, Mode, cpu_weight
 from podling.runtime.native.user import User
 from podling.runtime.protocol import (
     ContainerConfig,
     ContainerMetadata,
+    ContainerSecurity,
     CRIError,
+    Device,
     ImageConfig,
     Mount,
     SandboxConfig,
     SandboxMetadata,
+    Seccomp,
 )
 
 
@@ -213,3 +216,49 @@ def test_a_program_whose_start_is_cancelled_does_not_stay(monkeypatch: pytest.Mo
     asyncio.run(cancel())
     with pytest.raises(ChildProcessError):
         os.waitpid(started[0], os.WNOHANG)
+
+
+ENDLESS = "9" * 5000
+"""More digits than Python makes a number of."""
+
+
+@pytest.mark.parametrize("image_user", [ENDLESS, f"0:{ENDLESS}", "\u0663"])
+def test_a_user_of_an_image_that_is_no_number_is_refused(tmp_path: Path, image_user: str) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_text(f"x:x:{ENDLESS}:0::/:/bin/sh\n")
+    (tmp_path / "etc" / "group").write_text(f"x:x:{ENDLESS}:\n")
+    with pytest.raises(CRIError, match="unable to find"):
+        user.resolve(tmp_path, image_user, ContainerSecurity())
+
+
+def test_a_signal_of_an_image_that_is_no_number_is_refused() -> None:
+    with pytest.raises(CRIError, match="unknown signal"):
+        stop_signal.number_of(ENDLESS)
+
+
+def test_a_seccomp_profile_that_lacks_what_it_must_have_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "profile.json").write_text("{}")
+    with pytest.raises(CRIError, match="cannot load seccomp profile"):
+        seccomp.profile(Seccomp(profile="Localhost", path=str(tmp_path / "profile.json")), [])
+
+
+def test_a_device_of_the_machine_that_goes_meanwhile_keeps_no_privileged_container_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, null = str(tmp_path / "gone"), "/dev/null"
+    known = [Device(container_path=path, host_path=path) for path in (gone, null)]
+    monkeypatch.setattr(spec, "_host_devices", lambda: known)
+    assert [device["path"] for device in spec._devices([], True)] == ["/dev/null"]
+    with pytest.raises(CRIError, match="does not exist"):
+        spec._devices(known, False)
+
+
+def test_a_cpuset_that_a_killed_agent_left_empty_is_filled(tmp_path: Path) -> None:
+    groups = Cgroups.__new__(Cgroups)
+    groups.mode, groups._v1, groups._v2, groups._roots = Mode.V1, {"cpuset": tmp_path}, None, [tmp_path]
+    (tmp_path / "pod").mkdir()
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        (tmp_path / name).write_text("0-1\n")
+        (tmp_path / "pod" / name).write_text("\n")
+    groups.create("/pod")
+    assert (tmp_path / "pod" / "cpuset.cpus").read_text() == "0-1\n"

@@ -89,11 +89,11 @@ def _require_non_root(pod: Pod, container: Container, user: int | None, image_us
             raise ConfigError(f"container's runAsUser breaks non-root policy {where}")
         return
     name = image_user.partition(":")[0]
-    if name and not name.isdigit():
+    if name and not (name.isascii() and name.isdecimal()):
         raise ConfigError(
             f"container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root {where}"
         )
-    if not name or int(name) == 0:
+    if not name.strip("0"):
         raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
 
 

@@ -46,7 +46,7 @@ def profile(seccomp: Seccomp, capabilities: Sequence[str]) -> dict[str, Any] | N
         return translate(_load(path, path.stat().st_mtime_ns), capabilities)
     except FileNotFoundError as error:
         raise CRIError("CreateContainerError", f"seccomp profile {path} does not exist") from error
-    except (OSError, msgspec.MsgspecError, TypeError, AttributeError, ValueError) as error:
+    except (OSError, msgspec.MsgspecError, TypeError, AttributeError, KeyError, ValueError) as error:
         raise CRIError("CreateContainerError", f"cannot load seccomp profile {path}: {error}") from error
 
 

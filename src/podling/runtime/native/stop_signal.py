@@ -10,7 +10,7 @@ from podling.runtime.protocol import CRIError
 def number_of(name: str) -> int:
     """Raises CRIError for a name that no signal has."""
     text = name.upper()
-    if text.isdecimal() and 0 < int(text) < signal.NSIG:
+    if text.isascii() and text.isdecimal() and len(text) < 4 and 0 < int(text) < signal.NSIG:
         return int(text)
     text = text if text.startswith("SIG") else "SIG" + text
     base, sign, offset = text, 1, ""

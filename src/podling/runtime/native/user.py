@@ -14,6 +14,7 @@ from podling.runtime.protocol import ContainerSecurity, CRIError
 _MAX_FILE = 1 << 20
 """Bytes read of a passwd or group file: an image cannot make the agent read without end."""
 _MAX_ID = 2**31 - 1
+_MAX_DIGITS = 20
 
 
 class User(Struct, frozen=True):
@@ -50,8 +51,7 @@ def resolve(root: Path, image_user: str, security: ContainerSecurity) -> User:
         user, group = security.run_as_username, ""
 
     account = next((a for a in accounts if a.name == user), None) if user else None
-    if account is None and (user.isdecimal() or not user):
-        uid = int(user or 0)
+    if account is None and (uid := _number(user or "0")) is not None:
         account = next((a for a in accounts if a.uid == uid), _Account("", uid, 0, "/"))
     if account is None:
         raise CRIError("CreateContainerError", f"unable to find user {user}: no matching entries in passwd file")
@@ -61,8 +61,8 @@ def resolve(root: Path, image_user: str, security: ContainerSecurity) -> User:
         gid = security.run_as_group
     elif group:
         gid = next((number for name, number, _ in groups if name == group), -1)
-        if gid < 0 and group.isdecimal():
-            gid = int(group)
+        if gid < 0 and (number := _number(group)) is not None:
+            gid = number
         if gid < 0:
             raise CRIError("CreateContainerError", f"unable to find group {group}: no matching entries in group file")
     if account.uid > _MAX_ID or gid > _MAX_ID:
@@ -77,14 +77,20 @@ def resolve(root: Path, image_user: str, security: ContainerSecurity) -> User:
 
 def _accounts(root_fd: int) -> Iterator[_Account]:
     for fields in _rows(root_fd, "/etc/passwd", 7):
-        if fields[2].isdecimal() and fields[3].isdecimal():
-            yield _Account(fields[0], int(fields[2]), int(fields[3]), fields[5])
+        uid, gid = _number(fields[2]), _number(fields[3])
+        if uid is not None and gid is not None:
+            yield _Account(fields[0], uid, gid, fields[5])
 
 
 def _groups(root_fd: int) -> Iterator[tuple[str, int, list[str]]]:
     for fields in _rows(root_fd, "/etc/group", 4):
-        if fields[2].isdecimal():
-            yield fields[0], int(fields[2]), fields[3].split(",")
+        if (gid := _number(fields[2])) is not None:
+            yield fields[0], gid, fields[3].split(",")
+
+
+def _number(text: str) -> int | None:
+    """An image may hold anything, also numbers of thousands of digits, which Python refuses."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
 
 def _rows(root_fd: int, path: str, length: int) -> Iterator[list[str]]:
