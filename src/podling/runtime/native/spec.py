@@ -5,6 +5,7 @@ Defaults are those of containerd's CRI plugin, so that a Pod finds what it finds
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import logging
@@ -168,7 +169,7 @@ def resources(r: LinuxResources, devices: list[Device], privileged: bool, mode: 
     rules: list[dict[str, Any]] = [{"allow": privileged, "access": "rwm"}]
     if not privileged:
         for device in _expand(devices):
-            kind, major, minor = _device_number(device.host_path)
+            kind, major, minor = _device_number(device.host_path, _status(device.host_path))
             rules.append({"allow": True, "type": kind, "major": major, "minor": minor, "access": device.permissions})
     result: dict[str, Any] = {"devices": rules}
     cpu = {
@@ -236,30 +237,27 @@ def _mount(destination: str, kind: str, source: str, options: list[str]) -> dict
 
 def _devices(devices: list[Device], privileged: bool) -> list[dict[str, Any]]:
     wanted = _expand(devices)
+    result = []
     if privileged:
         named = {device.container_path for device in wanted}
-        wanted = [device for device in _host_devices() if device.container_path not in named] + wanted
-    result = []
-    for device in wanted:
-        try:
-            kind, major, minor = _device_number(device.host_path)
-            status = os.stat(device.host_path)
-        except FileNotFoundError:
-            if device.host_path != device.container_path:
-                raise
-            continue  # of the host's own, gone in the meantime
-        result.append(
-            {
-                "path": device.container_path,
-                "type": kind,
-                "major": major,
-                "minor": minor,
-                "fileMode": stat.S_IMODE(status.st_mode),
-                "uid": status.st_uid,
-                "gid": status.st_gid,
-            }
-        )
-    return result
+        for device in _host_devices():
+            with contextlib.suppress(FileNotFoundError):  # gone in the meantime
+                if device.container_path not in named:
+                    result.append(_node(device, os.stat(device.host_path)))
+    return result + [_node(device, _status(device.host_path)) for device in wanted]
+
+
+def _node(device: Device, status: os.stat_result) -> dict[str, Any]:
+    kind, major, minor = _device_number(device.host_path, status)
+    return {
+        "path": device.container_path,
+        "type": kind,
+        "major": major,
+        "minor": minor,
+        "fileMode": stat.S_IMODE(status.st_mode),
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+    }
 
 
 def _expand(devices: list[Device]) -> list[Device]:
@@ -278,11 +276,14 @@ def _expand(devices: list[Device]) -> list[Device]:
     return result
 
 
-def _device_number(path: str) -> tuple[str, int, int]:
+def _status(path: str) -> os.stat_result:
     try:
-        status = os.stat(path)
+        return os.stat(path)
     except FileNotFoundError as error:
         raise CRIError("CreateContainerError", f"device {path} does not exist") from error
+
+
+def _device_number(path: str, status: os.stat_result) -> tuple[str, int, int]:
     if stat.S_ISBLK(status.st_mode):
         kind = "b"
     elif stat.S_ISCHR(status.st_mode):
