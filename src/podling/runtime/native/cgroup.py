@@ -99,13 +99,10 @@ class Cgroups:
                 group = parent / part
                 if root == self._v2 and self.mode == Mode.V2:
                     self._delegate(parent)
-                try:
+                with contextlib.suppress(FileExistsError):
                     group.mkdir()
-                except FileExistsError:
-                    pass
-                else:
-                    if root == self._v1.get("cpuset"):
-                        _copy_cpuset(parent, group)
+                if root == self._v1.get("cpuset"):
+                    _copy_cpuset(parent, group)  # also where an agent was killed before it did
                 parent = group
 
     def _delegate(self, group: Path) -> None:
