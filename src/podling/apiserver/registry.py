@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
@@ -344,7 +344,3 @@ def _keep_identity(new: ObjectMeta, old: ObjectMeta, namespaced: bool) -> None:
 
 def _generate_name(base: str) -> str:
     return base[:_MAX_GENERATED_PREFIX] + "".join(random.choices(_NAME_ALPHABET, k=_NAME_SUFFIX))
-
-
-Registries = dict[type[Any], Registry[Any]]
-"""By API type."""

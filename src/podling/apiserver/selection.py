@@ -37,10 +37,6 @@ def _text(value: bool | None) -> str:
     return "true" if value else "false"
 
 
-class _PodIP(_Base):
-    ip: str = ""
-
-
 class _PodSpec(_Base):
     node_name: str = ""
     restart_policy: str = ""

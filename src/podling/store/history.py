@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -49,10 +48,6 @@ class History:
         self._bytes += record.size
         if len(self._records) > self._max_records or self._bytes > self._max_bytes:
             self._trim()
-
-    def extend(self, records: Iterable[Record]) -> None:
-        for record in records:
-            self.append(record)
 
     def since(self, revision: int) -> list[Record]:
         """Records with a greater revision, in order; `revision` must not be below the floor."""

@@ -10,7 +10,6 @@ from podling.api.scheduling.v1 import PriorityClass
 from podling.apiserver.admission.chain import ListAll, Lookup, Operation, Review, refuse
 
 SYSTEM_CLASSES = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
-HIGHEST_USER_DEFINABLE = 1_000_000_000
 _PREEMPT = "PreemptLowerPriority"
 
 

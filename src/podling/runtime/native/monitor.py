@@ -29,7 +29,6 @@ from podling.runtime.protocol import CRIError
 log = logging.getLogger(__name__)
 
 _REOPEN_LOGS = 2
-_RESIZE = 1
 
 
 class Exit(Struct, frozen=True):
@@ -218,11 +217,6 @@ def reopen_log(bundle: Path, log_path: Path, timeout: float = 5.0) -> None:
         while not log_path.exists():
             if not inotify.read(timeout=int(timeout * 1000)):
                 raise CRIError("ReopenLogFailed", f"conmon did not open {log_path}")
-
-
-def resize(bundle: Path, width: int, height: int) -> None:
-    """Sets the size of a container's terminal, in characters. Raises CRIError."""
-    _control(bundle, f"{_RESIZE} {height} {width}\n")
 
 
 def _control(bundle: Path, line: str) -> None:

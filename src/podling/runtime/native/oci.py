@@ -68,10 +68,6 @@ class OCIRuntime:
             return ""
         return str(msgspec.json.decode(done.stdout)["status"])
 
-    def version(self) -> str:
-        first = spawn.run([self.path, "--version"]).stdout.decode(errors="replace").partition("\n")[0]
-        return first.split()[-1] if first else ""
-
     def probe(self) -> str:
         """Why this program cannot run containers on this machine; "" when it can.
 

@@ -129,11 +129,6 @@ class NativeRuntime:
     async def version(self) -> RuntimeVersion:
         return RuntimeVersion(runtime_name="podling", runtime_version=metadata.version("podling"))
 
-    async def oci_version(self) -> str:
-        """The OCI runtime in use with its version: "crun 1.8.1"."""
-        runtime = self._host.runtime
-        return f"{runtime.name} {await self._host.workers.run(runtime.version)}"
-
     async def status(self) -> Sequence[RuntimeCondition]:
         return [RuntimeCondition(type="RuntimeReady", status=True), await self._host.network.status()]
 
