@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
-from tests.support.objects import make_node
+import asyncio
+from typing import Any
 
-from podling.api.core.v1 import NodeCondition, Taint, Toleration
+import pytest
+from tests.support.objects import make_node, make_pod
+
+from podling.api.core.v1 import Node, NodeCondition, Pod, Taint, Toleration
+from podling.client.client import EventType
+from podling.client.informer import InformerSet
 from podling.controllers.node_lifecycle import wanted_taints
-from podling.controllers.taint_eviction import eviction_delay
+from podling.controllers.taint_eviction import TaintEvictionController, eviction_delay
 
 PREFIX = "node.kubernetes.io/"
 NO_EXECUTE = [Taint(key="a", effect="NoExecute")]
@@ -71,3 +76,33 @@ def test_time_counts_from_the_taint() -> None:
     taint = Taint(key="a", effect="NoExecute", time_added="1970-01-01T00:16:40Z")
     assert eviction_delay([taint], [tolerate(300)], at=1100.0) == 200
     assert eviction_delay([taint], [tolerate(300)], at=2000.0) == 0
+
+
+def test_a_pod_of_the_same_name_that_comes_while_another_is_evicted_has_an_eviction_of_its_own() -> None:
+    class Api:
+        async def patch(self, *args: Any, **options: Any) -> None:
+            pass
+
+        async def delete(self, *args: Any, **options: Any) -> None:
+            pods._objects[key] = successor
+            controller._on_pod(EventType.DELETED, evicted, evicted)
+            controller._on_pod(EventType.ADDED, successor, None)
+
+    async def evict() -> None:
+        nodes._objects["", "node-1"] = make_node(taints=[{"key": "a", "effect": "NoExecute"}])
+        pods._objects[key] = evicted
+        controller._on_pod(EventType.ADDED, evicted, None)
+        await controller._evict(key)
+        assert controller._pending == {key: "second"}
+        controller._queue.cancel(key)
+
+    key = ("default", "web")
+    for_a_while = [{"key": "a", "operator": "Exists", "tolerationSeconds": 300}]
+    evicted, successor = (
+        make_pod("web", uid=uid, nodeName="node-1", tolerations=for_a_while) for uid in ("first", "second")
+    )
+    client: Any = Api()
+    informers = InformerSet(client)
+    nodes, pods = informers.of(Node), informers.of(Pod)
+    controller = TaintEvictionController(client, informers)
+    asyncio.run(evict())

@@ -103,7 +103,8 @@ class TaintEvictionController:
         except ApiError as error:
             if error.code != 404:
                 raise
-        self._pending.pop(key, None)
+        if self._pending.get(key) == meta.uid:  # by now it may be another Pod of the name that is pending
+            del self._pending[key]
 
 
 def eviction_delay(taints: list[Taint], tolerations: list[Toleration], at: float | None = None) -> float | None:
