@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from podling.kubelet import logs
 from podling.kubelet.logs import LogOptions, read_logs, tail_offset
+from podling.kubelet.server import _options
 
 LINES = [
     b"2026-01-02T03:04:05.000000001+00:00 stdout F one\n",
@@ -164,3 +165,11 @@ def test_what_a_container_wrote_around_a_rotation_right_before_its_end_is_read(
 
     with runner:
         assert runner.run(run()) == b"ee\nfour\nfive\n"
+
+
+def test_log_options_that_make_no_sense_are_refused_before_the_answer_begins() -> None:
+    with pytest.raises(ValueError, match="yesterday"):
+        _options({"sinceTime": "yesterday"})
+    with pytest.raises(ValueError, match="negative"):
+        _options({"tailLines": "-1"})
+    assert _options({"sinceSeconds": "9" * 30}).since == "1970-01-01T00:00:00Z"

@@ -87,8 +87,8 @@ def tail_offset(file: BinaryIO, lines: int) -> int:
     return 0
 
 
-def _instant(text: bytes) -> tuple[float, int]:
-    """A comparable instant from an RFC 3339 time with up to nine fraction digits."""
+def instant(text: bytes) -> tuple[float, int]:
+    """A comparable instant from an RFC 3339 time with up to nine fraction digits. Raises ValueError."""
     stamp = text.decode("ascii", "replace")
     body, fraction = stamp, ""
     if "." in stamp:
@@ -105,7 +105,7 @@ class _Filter:
 
     def __init__(self, options: LogOptions) -> None:
         self._timestamps = options.timestamps
-        self._since = _instant(options.since.encode()) if options.since else None
+        self._since = instant(options.since.encode()) if options.since else None
         self._left = options.limit_bytes
         self._stream = options.stream.lower().encode() if options.stream != "All" else b""
         self._continues = False
@@ -125,7 +125,7 @@ class _Filter:
                 continue
             if self._since is not None:
                 try:
-                    if _instant(stamp) < self._since:
+                    if instant(stamp) < self._since:
                         continue
                 except ValueError:
                     continue

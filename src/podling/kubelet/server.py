@@ -19,7 +19,7 @@ from podling.api import codec
 from podling.api import time as times
 from podling.api.core.v1 import ContainerState, PodList
 from podling.api.resources import all_containers
-from podling.kubelet.logs import LogOptions, read_logs
+from podling.kubelet.logs import LogOptions, instant, read_logs
 from podling.kubelet.pod_worker import PodWorker
 from podling.kubelet.pod_workers import PodWorkers
 from podling.runtime.protocol import ContainerStatus
@@ -123,9 +123,12 @@ def _options(query: Mapping[str, str]) -> LogOptions:
         return value
 
     since = query.get("sinceTime", "")
+    if since:
+        instant(since.encode())
     seconds = number("sinceSeconds")
     if seconds is not None:
-        since = times.from_seconds(time.time() - seconds)
+        now = time.time()
+        since = times.from_seconds(now - min(seconds, now))  # no log is older than the epoch
     return LogOptions(
         follow=query.get("follow") in ("true", "1"),
         timestamps=query.get("timestamps") in ("true", "1"),
