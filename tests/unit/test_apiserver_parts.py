@@ -92,6 +92,13 @@ def test_broken_continue_tokens_are_bad_requests(text: str) -> None:
     assert caught.value.code == 400
 
 
+@pytest.mark.parametrize("text", ["-1", "x", "9" * 21, "9" * 5000])
+def test_a_resource_version_that_is_none_is_a_bad_request(text: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        list_options.parse_revision(text)
+    assert caught.value.code == 400
+
+
 def _stored(**fields: str) -> bytes:
     spec = PodSpec(node_name=fields.get("node", ""), host_network=fields.get("host") == "yes" or None)
     labels = {"app": fields["app"]} if "app" in fields else {}

@@ -15,6 +15,8 @@ from podling.apiserver.routing import is_true
 
 _KIND = "ListOptions.meta.k8s.io"
 _TOKEN_VERSION = "meta.k8s.io/v1"
+_MAX_DIGITS = 20
+"""Of a revision: about what an unsigned number of 64 bits has. Python refuses numbers of thousands."""
 
 TOO_OLD = (
     "The provided from parameter is too old to display a consistent list result. "
@@ -89,7 +91,10 @@ def parse_revision(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()):
         reason = f'strconv.ParseUint: parsing "{text}": invalid syntax'
         raise status.bad_request(f"invalid resource version: {field.invalid('resourceVersion', text, reason)}")
-    return int(text)
+    if len(text.lstrip("0")) > _MAX_DIGITS:
+        reason = f'strconv.ParseUint: parsing "{text}": value out of range'
+        raise status.bad_request(f"invalid resource version: {field.invalid('resourceVersion', text, reason)}")
+    return int(text.lstrip("0") or "0")
 
 
 def encode_token(revision: int, start: str) -> str:
