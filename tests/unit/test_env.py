@@ -29,6 +29,7 @@ from podling.api.core.v1 import (
 )
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.quantity import Quantity
+from podling.kubelet import downward
 from podling.kubelet.env import ConfigError, container_env, service_env
 from podling.kubelet.expansion import expand
 
@@ -188,3 +189,9 @@ def test_binary_data_of_a_config_map_is_for_files_only() -> None:
     one = source(config_map_key_ref=ConfigMapKeySelector(name="settings", key="binary"))
     with pytest.raises(ConfigError, match="couldn't find key binary in ConfigMap ns/settings"):
         env(Container(name="c", env=[EnvVar(name="V", value_from=one)]))
+
+
+def test_annotations_are_quoted_as_go_quotes_them() -> None:
+    pod = Pod(metadata=ObjectMeta(annotations={"b": 'say "é"\r\n', "a": "\x01"}))
+    text = downward.field(pod, ObjectFieldSelector(field_path="metadata.annotations"))
+    assert text == 'a="\\x01"\nb="say \\"é\\"\\r\\n"'

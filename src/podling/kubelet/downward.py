@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from podling.api.core.v1 import Container, ObjectFieldSelector, Pod, ResourceFieldSelector
+from podling.api.go import quote
 from podling.api.quantity import Quantity
 from podling.api.resources import all_containers
 
@@ -52,11 +53,7 @@ def field(pod: Pod, selector: ObjectFieldSelector) -> str:
 
 
 def _lines(values: Mapping[str, str]) -> str:
-    def quoted(text: str) -> str:
-        escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-        return f'"{escaped}"'
-
-    return "\n".join(f"{key}={quoted(values[key])}" for key in sorted(values))
+    return "\n".join(f"{key}={quote(values[key])}" for key in sorted(values))
 
 
 def resource(
