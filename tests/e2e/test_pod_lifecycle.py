@@ -187,12 +187,42 @@ def test_termination_messages(cluster: Cluster, namespace: str) -> None:
     assert "      Message:      from the file\n" in cluster.kubectl("describe", "pod", "p")
 
 
-def test_a_pod_that_fills_its_scratch_volume_is_evicted(cluster: Cluster, namespace: str) -> None:
-    fill = container(script=f"head -c 3000000 /dev/zero > /scratch/big; {RUN}", volumeMounts=[mount("s", "/scratch")])
-    cluster.apply(pod("p", fill, volumes=[{"name": "s", "emptyDir": {"sizeLimit": "1Mi"}}]))
+def limited(name: str, limit: str, script: str = RUN, **fields: Any) -> dict[str, Any]:
+    return container(name, script, resources={"limits": {"ephemeral-storage": limit}}, **fields)
+
+
+FILL = f"head -c 3000000 /dev/zero > /scratch/big; {RUN}"
+SCRATCH = {"name": "s", "emptyDir": {}}
+
+
+@pytest.mark.parametrize(
+    ("containers", "volume", "message"),
+    [
+        (
+            [container(script=FILL, volumeMounts=[mount("s", "/scratch")])],
+            {"name": "s", "emptyDir": {"sizeLimit": "1Mi"}},
+            'Usage of EmptyDir volume "s" exceeds the limit "1Mi". ',
+        ),
+        (
+            # What the volume holds counts for the Pod, not for a container.
+            [limited("a", "1Mi", FILL, volumeMounts=[mount("s", "/scratch")]), container("unlimited")],
+            SCRATCH,
+            "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. ",
+        ),
+        (
+            [limited("a", "1Mi", f"mkdir /scratch; {FILL}"), limited("b", "100Mi")],
+            SCRATCH,
+            'Container a exceeded its local ephemeral storage limit "1Mi". ',
+        ),
+    ],
+    ids=["volume", "Pod", "container"],
+)
+def test_a_pod_that_uses_too_much_local_storage_is_evicted(
+    cluster: Cluster, namespace: str, containers: list[dict[str, Any]], volume: dict[str, Any], message: str
+) -> None:
+    cluster.apply(pod("p", *containers, volumes=[volume]))
     cluster.wait("pod/p", "jsonpath={.status.phase}=Failed")
     status = cluster.get("pod", "p")["status"]
-    message = 'Usage of EmptyDir volume "s" exceeds the limit "1Mi". '
     assert (status["reason"], status["message"]) == ("Evicted", message)
     assert messages(cluster, "p", "Evicted") == [message]
     assert ("Warning", "Evicted", message) in cluster.events("p")

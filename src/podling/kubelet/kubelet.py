@@ -92,7 +92,9 @@ class Kubelet:
         )
         client = Client(ClientConfig(socket=str(config.api_socket), user_agent=f"podling-agent/{config.version}"))
         try:
-            await asyncio.gather(images.open(), network.open())
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(images.open())
+                tasks.create_task(network.open())
             pulls = PullManager(
                 PullRecords(config.data_dir / "image_manager"),
                 config.image_pull_credentials_verification_policy,

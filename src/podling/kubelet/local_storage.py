@@ -11,7 +11,6 @@ import logging
 from pathlib import Path
 
 from podling.api.core.v1 import Pod
-from podling.api.quantity import Quantity
 from podling.api.resources import pod_limits
 from podling.kubelet.pod_context import PodContext
 from podling.kubelet.pod_worker import Ending, PodWorker
@@ -61,6 +60,7 @@ class LocalStorageEviction:
             limit = volume.empty_dir.size_limit
             if limit and used > limit.value():
                 return f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{limit}". '
+        message = ""
         for container in pod.spec.containers:
             newest = worker.records.newest(container.name)
             if newest is None or newest.state != ContainerState.RUNNING:
@@ -72,17 +72,12 @@ class LocalStorageEviction:
             total += used
             own = container.resources.limits.get(_RESOURCE)
             if own and used > own.value():
-                return f'Container {container.name} exceeded its local ephemeral storage limit "{own}". '
-        whole = _pod_limit(pod)
+                message = message or f'Container {container.name} exceeded its local ephemeral storage limit "{own}". '
+        # The sum of those that there are, as upstream counts.
+        whole = pod_limits(pod.spec).get(_RESOURCE)
         if whole and total > whole.value():
             return f"Pod ephemeral local storage usage exceeds the total limit of containers {whole}. "
-        return ""
-
-
-def _pod_limit(pod: Pod) -> Quantity | None:
-    if all(container.resources.limits.get(_RESOURCE) for container in pod.spec.containers):
-        return pod_limits(pod.spec).get(_RESOURCE)
-    return None
+        return message
 
 
 def _limited(pod: Pod) -> bool:
