@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from msgspec import Struct
@@ -34,6 +35,9 @@ from podling.runtime.native.image import ImageStore
 from podling.runtime.native.runtime import NativeConfig, NativeRuntime
 
 log = logging.getLogger(__name__)
+
+_HOUSEKEEPING_PAUSE = 10.0
+"""Seconds."""
 
 
 class KubeletConfig(Struct, kw_only=True, frozen=True):
@@ -173,9 +177,12 @@ class Kubelet:
                 await nodes.synced()
                 tasks.create_task(workers.run(), name="pod workers")
                 tasks.create_task(pods.run(), name="pods")
-                tasks.create_task(image_gc.run(), name="image garbage collection")
-                tasks.create_task(LogRotation(workers, runtime).run(), name="log rotation")
-                tasks.create_task(LocalStorageEviction(context, workers).run(), name="local storage")
+                for name, run in (
+                    ("image garbage collection", image_gc.run),
+                    ("log rotation", LogRotation(workers, runtime).run),
+                    ("local storage", LocalStorageEviction(context, workers).run),
+                ):
+                    tasks.create_task(housekeeping(name, run), name=name)
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -197,6 +204,16 @@ class Kubelet:
                 config.image_credential_provider_bin_dir,
             )
         return PullCredentials(objects, NodeAuthFile(paths), providers)
+
+
+async def housekeeping(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Runs it for as long as the agent lives: what goes wrong in it is logged, and must not take the Pods' care along."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            log.exception("%s failed", name)
+        await asyncio.sleep(_HOUSEKEEPING_PAUSE)
 
 
 def _allowlist(patterns: tuple[str, ...]) -> Allowlist:
