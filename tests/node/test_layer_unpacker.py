@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from tests.support.raw_image import member, tar
 
-from podling.runtime.native import rootfs
+from podling.runtime.native import rootfs, syscalls
 from podling.runtime.native.image_unpack import Unpacked, UnpackError, unpack
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -180,6 +180,20 @@ def test_one_bad_layer_of_several_is_named(tmp_path: Path) -> None:
     good = tar(member("file", b"x"))
     with pytest.raises(UnpackError, match="Unrecognized archive format"):
         unpacked(tmp_path, good, good, b"no archive" * 1000, good, good)
+
+
+@pytest.mark.parametrize("bomb", ["bytes", "files"])
+def test_layer_that_unpacks_to_more_than_the_disk_holds_leaves_room_for_others(tmp_path: Path, bomb: str) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    syscalls.mount("tmpfs", disk, "tmpfs", 0, "size=200m,nr_inodes=20000")
+    try:
+        files = [member("bomb", bytes(300 << 20))] if bomb == "bytes" else [member(str(n), b"") for n in range(30_000)]
+        with pytest.raises(UnpackError, match="no space left on device"):
+            unpacked(disk, gzip.compress(tar(*files), 1))
+        (disk / "other").write_bytes(bytes(500_000))
+    finally:
+        syscalls.umount(disk)
 
 
 def test_cancelling_ends_all_processes(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ _WHITEOUT_META = b".wh..wh."
 _OVERLAY_ATTRIBUTES = b"trusted.overlay."
 _MAX_PATH = 4096
 """As for a system call; libarchive would make longer ones, step by step."""
+_KEPT_FREE = 100
+"""One part of so many of the disk's space and inodes stays free."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -135,6 +137,13 @@ class _Tar:
         return f"sha256:{self._hash.hexdigest()}"
 
 
+def _require_space() -> None:
+    """Others on this disk must be able to go on, whatever a few kilobytes unpack to."""
+    disk = os.statvfs("/")
+    if disk.f_bavail < disk.f_blocks // _KEPT_FREE or disk.f_favail < disk.f_files // _KEPT_FREE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _extract(blob: int) -> tuple[str, int]:
     """Unpacks into the root directory. Returns digest and length of the uncompressed tar."""
     tar = _Tar(blob)
@@ -160,6 +169,7 @@ def _take(source: Any, target: Any, entry: Any) -> None:
         raise LayerError("an entry of the layer has no name")
     if len(path) >= _MAX_PATH:
         raise LayerError(f"{os.fsdecode(path[:100])}...: {os.strerror(errno.ENAMETOOLONG)}")
+    _require_space()
     name = path.rstrip(b"/").rpartition(b"/")[2]
     if name.startswith(_WHITEOUT):
         _whiteout(path, name)
@@ -169,6 +179,7 @@ def _take(source: Any, target: Any, entry: Any) -> None:
         if ffi.entry_size(entry):
             block, size, offset = c_void_p(), c_size_t(), c_longlong()
             while ffi.read_data_block(source, byref(block), byref(size), byref(offset)) != ffi.ARCHIVE_EOF:
+                _require_space()
                 ffi.write_data_block(target, block, size, offset)
         ffi.write_finish_entry(target)
 
