@@ -67,6 +67,14 @@ def test_hosts_file_names_the_pod_and_its_aliases() -> None:
     assert content.endswith("# Entries added by HostAliases.\n1.2.3.4\ta\tb\n")
 
 
+def test_files_of_the_machine_that_are_not_utf8_are_read_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_bytes(b"10.1.1.1 m\xe4rz\n")
+    content = dns.etc_hosts(pod(host_network=True), [], "cluster.local", tmp_path / "hosts")
+    assert content.encode(errors="surrogateescape").endswith(b"10.1.1.1 m\xe4rz\n")
+    (tmp_path / "resolv.conf").write_bytes(b"# m\xe4rz\nnameserver 9.9.9.9\n")
+    assert dns.host_resolver(tmp_path / "resolv.conf").servers == ["9.9.9.9"]
+
+
 def test_resolver_by_policy() -> None:
     cluster = dns.resolver(pod(), ["10.96.0.10"], "cluster.local")
     assert cluster.servers == ["10.96.0.10"]

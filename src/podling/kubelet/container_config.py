@@ -134,7 +134,8 @@ def _mounts(
     taken = {mount.container_path.rstrip("/") for mount in mounts}
     if "/etc/hosts" not in taken:
         hosts = context.paths.etc_hosts(pod.metadata.uid)
-        hosts.write_text(dns.etc_hosts(pod, [ip.ip for ip in pod.status.pod_ips], context.cluster_domain))
+        content = dns.etc_hosts(pod, [ip.ip for ip in pod.status.pod_ips], context.cluster_domain)
+        hosts.write_text(content, errors="surrogateescape")  # the machine's own is not always UTF-8
         mounts.append(Mount(container_path="/etc/hosts", host_path=str(hosts)))
     if container.termination_message_path:
         termination_log.parent.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ def etc_hosts(pod: Pod, pod_ips: list[str], cluster_domain: str, host_file: Path
     """The content of the Pod's /etc/hosts."""
     if pod.spec.host_network:
         try:
-            content = _HOST_NETWORK_HEADER + host_file.read_text()
+            content = _HOST_NETWORK_HEADER + host_file.read_text(errors="surrogateescape")
         except FileNotFoundError:
             content = _HOST_NETWORK_HEADER
     else:
@@ -76,7 +76,7 @@ def host_resolver(path: Path = Path("/etc/resolv.conf")) -> DNSConfig:
 def _parse(path: Path) -> DNSConfig:
     config = DNSConfig()
     try:
-        text = path.read_text()
+        text = path.read_text(errors="replace")
     except FileNotFoundError:
         return config
     for line in text.splitlines():
