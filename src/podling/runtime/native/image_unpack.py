@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 LIBARCHIVE = "libarchive.so.13"
+_PROGRAM = Path(__file__).with_name("layer_unpacker.py")
 
 
 class UnpackError(Exception):
@@ -44,7 +45,7 @@ async def unpack(layers: Sequence[tuple[Path, Path]], keep_open: Sequence[int] =
     process = await asyncio.create_subprocess_exec(
         # It must not outlive this process: nobody would wait for it.
         *("setpriv", "--pdeathsig", "KILL", "--"),
-        *(sys.executable, "-I", "-m", "podling.runtime.native.layer_unpacker"),
+        *(sys.executable, "-I", str(_PROGRAM)),
         # So libarchive-c need not ask the linker's cache.
         env={"LIBARCHIVE": LIBARCHIVE, "LC_ALL": "C.UTF-8", "PATH": os.environ.get("PATH", os.defpath)},
         stdin=asyncio.subprocess.PIPE,
