@@ -50,7 +50,7 @@ def test_full_disk_loses_the_images_that_nothing_needs_and_no_other(tmp_path: Pa
             store(disk) as images,
             Node(tmp_path / "node", make_busybox(tmp_path / "busybox")) as node,
         ):
-            policy = ImageGCPolicy(high_threshold_percent=70, low_threshold_percent=68, minimum_age=0)
+            policy = ImageGCPolicy(high_threshold_percent=70, low_threshold_percent=60, minimum_age=0)
             gc = ImageGC(images, node.runtime, recorder, "node", policy)
             free, pinned, used = [await load(images, tmp_path, name) for name in ("free", "pinned", "used")]
             await images.pin("pinned:1")

@@ -275,6 +275,7 @@ class Image(Struct, kw_only=True):
     repo_tags: list[str] = field(default_factory=list)
     repo_digests: list[str] = field(default_factory=list)
     size: int = 0
+    """Bytes that it takes on the disk, with the layers that it shares."""
     pinned: bool = False
     config: ImageConfig = field(default_factory=ImageConfig)
 

@@ -13,10 +13,9 @@ def remove(path: Path) -> None:
     """Removes a directory with all that is below it. Blocks. Idempotent. Raises OSError."""
     try:
         shutil.rmtree(path)
-    except FileNotFoundError:
-        if path.exists():  # something below it went meanwhile
-            remove(path)
     except (RecursionError, OSError) as error:
+        if not os.path.lexists(path):
+            return
         done = subprocess.run(["rm", "-rf", "--one-file-system", "--", str(path)], capture_output=True, text=True)
         if done.returncode:
             raise OSError(getattr(error, "errno", 0), done.stderr.strip(), str(path)) from error

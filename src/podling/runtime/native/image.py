@@ -273,7 +273,10 @@ class ImageStore:
             repositories=[image_name.parse(name).repository for name in names],
             digests=fetched.digests,
             manifest=fetched.manifest,
-            layers=[StoredLayer(d, layer.digest) for d, layer in zip(diff_ids, manifest.layers, strict=True)],
+            layers=[
+                StoredLayer(diff_id, layer.digest, self._metadata.blob(layer.digest).stat().st_size)
+                for diff_id, layer in zip(diff_ids, manifest.layers, strict=True)
+            ],
         )
 
     async def _unpack(self, layers: Sequence[StoredLayer], lock: int) -> None:

@@ -25,10 +25,11 @@ _HEX_ID = re.compile(r"[0-9a-f]{7,64}")
 
 
 class StoredLayer(Struct, frozen=True):
-    """`diff_id` names the unpacked layer, `digest` the packed one, a blob."""
+    """`diff_id` names the unpacked layer, `digest` the packed one, a blob of `packed_size` bytes."""
 
     diff_id: str
     digest: str
+    packed_size: int
 
 
 class StoredImage(Struct, frozen=True, kw_only=True):
@@ -152,7 +153,8 @@ class Metadata:
                 id=f"sha256:{stored.id}",
                 repo_tags=[name for name in stored.names if "@" not in name],
                 repo_digests=[f"{r}@{d}" for r in repositories or stored.repositories for d in stored.digests],
-                size=sum(self._layers.size(layer.diff_id) for layer in stored.layers),
+                # Both forms are on the disk: garbage collection counts on it that so much is free afterwards.
+                size=sum(self._layers.size(layer.diff_id) + layer.packed_size for layer in set(stored.layers)),
                 config=self.config(stored.id),
             )
         return view
