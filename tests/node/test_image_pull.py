@@ -242,6 +242,27 @@ def test_image_in_dockers_form_keeps_its_id_and_digest_when_pulled_saved_and_loa
     asyncio.run(run())
 
 
+def test_image_that_is_loaded_again_from_an_archive_stays_as_it_was_pulled(registry: Registry, tmp_path: Path) -> None:
+    """An archive has its layers unpacked, and a digest that no registry knows."""
+    image([tar(member("zeros", bytes(1 << 20)))]).upload(registry, "docker.io/library/pulled:1")
+
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images_store:
+            await images_store.pull_image("pulled:1")
+            before = await images_store.image_status("pulled:1")
+            assert before is not None
+            blobs = sorted(os.listdir(tmp_path / "images/blobs/sha256"))
+            await images_store.save("pulled:1", tmp_path / "archive")
+            assert await images_store.load(tmp_path / "archive", "again:1") == [before.id]
+            after = await images_store.image_status("again:1")
+            assert after is not None
+            assert (after.size, after.repo_digests[:1]) == (before.size, before.repo_digests)
+            assert after.repo_tags == ["docker.io/library/pulled:1", "docker.io/library/again:1"]
+            assert sorted(os.listdir(tmp_path / "images/blobs/sha256")) == blobs
+
+    asyncio.run(run())
+
+
 def test_layer_that_occurs_twice_is_an_image_like_any_other(registry: Registry, tmp_path: Path) -> None:
     """Builders make the same empty layer again and again; overlayfs refuses a directory that is given twice."""
     empty, first, second = tar(), tar(member("file", b"first")), tar(member("file", b"second"), member(".wh.no", b""))

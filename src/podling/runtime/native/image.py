@@ -236,7 +236,7 @@ class ImageStore:
         if (
             stored is not None
             and self._metadata.view(stored) is not None
-            and await self._check.unchanged(name, stored.digests, auth)
+            and await self._check.unchanged(name, stored.references(), auth)
         ):
             return f"sha256:{stored.id}"
         try:

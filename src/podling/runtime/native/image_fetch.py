@@ -33,7 +33,7 @@ class Fetched(Struct, frozen=True):
     manifest: str
     """The digest of its manifest, in OCI's form."""
     digests: list[str]
-    """By which the registry knows it: that of the index first, if it came through one."""
+    """By which the registry knows it: that of the index first, if it came through one. None: out of an archive."""
 
 
 class Fetcher:
@@ -95,7 +95,7 @@ class Fetcher:
         manifest = await self._copy(functools.partial(run, progress=progress), [], image.source)
         if not image.source.startswith("oci"):
             manifest = await self._with_own_config(run, [], image.source, manifest)
-        return Fetched(manifest, [manifest])
+        return Fetched(manifest, [])
 
     async def _copy(self, run: _Run, options: list[str], source: str) -> str:
         """Copies into the node's blobs; returns the digest of the manifest, in OCI's form."""

@@ -41,11 +41,15 @@ class StoredImage(Struct, frozen=True, kw_only=True):
     repositories: list[str]
     """Of all names that it ever had."""
     digests: list[str]
-    """By which registries know it; that of the index through which it was pulled comes first."""
+    """By which registries know it; that of the index through which it was pulled comes first. None: out of an archive."""
     manifest: str
     """The digest of its manifest, a blob (in OCI's form, whatever the registry's is)."""
     layers: list[StoredLayer]
     """Lowest first."""
+
+    def references(self) -> list[str]:
+        """The digests by which it is known here."""
+        return self.digests or [self.manifest]
 
     def blobs(self) -> set[str]:
         return {self.manifest, f"sha256:{self.id}", *(layer.digest for layer in self.layers)}
@@ -119,7 +123,7 @@ class Metadata:
             if found := snapshot.by_name.get(name.canonical):
                 return found
             for candidate in snapshot.images.values():
-                if name.digest in candidate.digests and name.repository in candidate.repositories:
+                if name.digest in candidate.references() and name.repository in candidate.repositories:
                     return candidate
         if _HEX_ID.fullmatch(bare):
             matches = [image_id for image_id in snapshot.images if image_id.startswith(bare)]
@@ -152,7 +156,7 @@ class Metadata:
             view = self._views[stored.id] = Image(
                 id=f"sha256:{stored.id}",
                 repo_tags=[name for name in stored.names if "@" not in name],
-                repo_digests=[f"{r}@{d}" for r in repositories or stored.repositories for d in stored.digests],
+                repo_digests=[f"{r}@{d}" for r in repositories or stored.repositories for d in stored.references()],
                 # Both forms are on the disk: garbage collection counts on it that so much is free afterwards.
                 size=sum(self._layers.size(layer.diff_id) + layer.packed_size for layer in set(stored.layers)),
                 config=self.config(stored.id),
@@ -169,15 +173,19 @@ class Metadata:
     # Changing images.json. Blocks, for some milliseconds.
 
     def add(self, image: StoredImage) -> None:
-        """Also the names of one that is there already; other images lose these names. On the disk on return."""
+        """Other images lose its names. One that is there already stays as it is packed, if it is whole, and gets the names.
+
+        On the disk on return.
+        """
 
         def change(images: list[StoredImage]) -> list[StoredImage]:
             changed = []
             merged = image
             for other in images:
                 if other.id == image.id:
+                    whole = all(self.blob(digest).exists() for digest in other.blobs())
                     merged = msgspec.structs.replace(
-                        image,
+                        other if whole else image,
                         names=_union(other.names, image.names),
                         repositories=_union(other.repositories, image.repositories),
                         digests=_union(image.digests, other.digests),
