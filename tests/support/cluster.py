@@ -27,6 +27,9 @@ from typing import Any
 
 from tests.support.https import Https
 
+from podling.cli import process
+from podling.cli import settings as cluster_settings
+
 PODLING = Path(sys.executable).parent / "podling"
 
 
@@ -120,12 +123,15 @@ class Cluster:
     def down(self) -> None:
         self.podling("down", "--data-dir", str(self.data_dir))
 
-    def kill(self, process: str) -> None:
+    def kill(self, name: str) -> None:
         """kill -9 of "server" or "agent", if it runs. Returns when it is dead, as whoever starts it again would wait for."""
+        settings = cluster_settings.load(self.data_dir)
+        # Its number may be another's by now, whom another test needs.
+        if settings is None or not (pid := process.find(settings, name)):
+            return
         try:
-            pid = int((self.run_dir / f"{process}.pid").read_text().split()[0])
             descriptor = os.pidfd_open(pid)
-        except (FileNotFoundError, ProcessLookupError):
+        except ProcessLookupError:
             return
         try:
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
