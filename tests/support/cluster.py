@@ -27,8 +27,8 @@ from typing import Any
 
 from tests.support.https import Https
 
-from podling.cli import process
 from podling.cli import settings as cluster_settings
+from podling.cli.process import find as find_process
 
 PODLING = Path(sys.executable).parent / "podling"
 
@@ -127,7 +127,7 @@ class Cluster:
         """kill -9 of "server" or "agent", if it runs. Returns when it is dead, as whoever starts it again would wait for."""
         settings = cluster_settings.load(self.data_dir)
         # Its number may be another's by now, whom another test needs.
-        if settings is None or not (pid := process.find(settings, name)):
+        if settings is None or not (pid := find_process(settings, name)):
             return
         try:
             descriptor = os.pidfd_open(pid)
