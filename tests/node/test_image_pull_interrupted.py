@@ -107,7 +107,7 @@ def test_cancelled_pull_leaves_no_process_and_nothing_half_done(
 def test_everybody_who_waits_for_a_slow_pull_hears_how_much_has_arrived(
     registry: Registry, tmp_path: Path, big: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_skopeo, "_PROGRESS_SECONDS", 0.05)
+    monkeypatch.setattr(image_skopeo, "_PROGRESS_SECONDS", 0.001)
 
     async def run() -> None:
         async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:

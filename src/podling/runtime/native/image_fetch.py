@@ -132,13 +132,21 @@ class Fetcher:
     ) -> bytes:
         """Runs skopeo, again while the connection breaks. Raises ImagePullError."""
         attempt = 1
+        arrived = before = 0
+
+        def hear(written: int) -> None:
+            nonlocal arrived
+            arrived = before + written
+            if on_progress is not None:
+                on_progress(arrived)
+
         while True:
             try:
                 return await self._skopeo.run(
                     *arguments,
                     lock=lock,
                     progress=progress,
-                    on_progress=on_progress,
+                    on_progress=hear,
                     stall_seconds=self._stall_seconds,
                 )
             except SkopeoError as e:
@@ -152,3 +160,4 @@ class Fetcher:
                     ) from None
             await asyncio.sleep(0.25 * 2**attempt)
             attempt += 1
+            before = arrived

@@ -158,7 +158,7 @@ async def _watched(
     """What it writes to standard output and error until it ends."""
     reading = asyncio.ensure_future(process.communicate())
     try:
-        before, moved_at = (-1, -1), time.monotonic()
+        before, moved_at = _bytes_moved(process.pid), time.monotonic()
         while True:
             done, _ = await asyncio.wait((reading,), timeout=min(_PROGRESS_SECONDS, stall_seconds))
             if done:
@@ -168,20 +168,20 @@ async def _watched(
                 before, moved_at = moved, now
             elif now - moved_at >= stall_seconds:
                 raise SkopeoStalled(f"no progress for {stall_seconds:g}s")
-            if on_progress is not None:
-                on_progress(max(0, moved[1]))
+            if on_progress is not None and moved is not None:
+                on_progress(moved[1])
     finally:
         reading.cancel()
 
 
-def _bytes_moved(pid: int) -> tuple[int, int]:
-    """Bytes that the process has read and written so far, sockets included (proc(5), /proc/pid/io)."""
+def _bytes_moved(pid: int) -> tuple[int, int] | None:
+    """Bytes that the process has read and written so far, sockets included (proc(5), /proc/pid/io). None: it has ended."""
     try:
         with open(f"/proc/{pid}/io") as f:
             read, written = (int(line.split()[1]) for line in f if line.startswith(("rchar", "wchar")))
             return read, written
     except (FileNotFoundError, ProcessLookupError):
-        return -1, -1
+        return None
 
 
 def _message(stderr: str, code: int) -> str:
