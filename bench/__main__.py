@@ -49,9 +49,8 @@ def measure(plan: Plan, directory: Path, oci_runtime: str) -> Measured:
     registries_conf.write_text("")
     for number in range(plan.starts):
         say(f"podling up, in a fresh directory and again after down ({number + 1} of {plan.starts})")
-        cluster = Cluster(registries_conf, 60, directory / f"cluster-{number}", oci_runtime)
+        cluster = Cluster(registries_conf, oci_runtime)
         try:
-            cluster.directory.mkdir()
             measured.up_fresh.append(timed(cluster.up))
             cluster.down()
             measured.up_again.append(timed(cluster.up))

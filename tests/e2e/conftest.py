@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Generator, Iterator
-from functools import cache
 from typing import Any
 
 import pluggy
@@ -29,26 +26,10 @@ def pytest_runtest_makereport(
                 break
 
 
-@cache
-def cluster_number(worker: str) -> int:
-    """Different for every worker process of every run on the machine. Five more is this worker's, too."""
-    number = int(worker.removeprefix("gw") or 0) % 5 if worker.startswith("gw") else 0
-    for attempt in range(24):
-        chosen = (os.getppid() + attempt) % 24 * 10 + number
-        lock = os.open(f"/var/tmp/podling-e2e-{chosen}.lock", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends
-        except BlockingIOError:
-            os.close(lock)
-        else:
-            return chosen
-    raise RuntimeError("24 test runs at once: no addresses are left for one more")
-
-
 @pytest.fixture(scope="session")
-def cluster(registry: Registry, worker_id: str) -> Iterator[Cluster]:
+def cluster(registry: Registry) -> Iterator[Cluster]:
     """Started with `podling up`, taken off the machine with `podling reset`; leftovers are an error."""
-    with Cluster(registry.registries_conf, cluster_number(worker_id)) as cluster:
+    with Cluster(registry.registries_conf) as cluster:
         yield cluster
 
 

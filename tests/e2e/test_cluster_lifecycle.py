@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import urllib.request
@@ -12,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import cluster_number
 from tests.support.cluster import Cluster
 from tools.registry import Registry
 
@@ -20,15 +17,11 @@ NGINX = (Path(__file__).parents[2] / "examples" / "nginx.yaml").read_text()
 
 
 @pytest.fixture
-def fresh(registry: Registry, worker_id: str) -> Iterator[Cluster]:
+def fresh(registry: Registry) -> Iterator[Cluster]:
     """A cluster that was not started yet; gone without a trace after the test."""
-    cluster = Cluster(registry.registries_conf, cluster_number(worker_id) + 5)
+    cluster = Cluster(registry.registries_conf)
     yield cluster
     cluster.reset()
-
-
-def pid(cluster: Cluster, name: str) -> int:
-    return int((cluster.run_dir / f"{name}.pid").read_text().split()[0])
 
 
 def fails(cluster: Cluster, *argv: str, code: int = 1) -> str:
@@ -66,13 +59,13 @@ def container(cluster: Cluster) -> str:
 
 def test_up_starts_what_is_missing_and_remembers_its_flags(fresh: Cluster) -> None:
     fresh.up()
-    server, agent = pid(fresh, "server"), pid(fresh, "agent")
+    server, agent = fresh.pid("server"), fresh.pid("agent")
     data_dir = str(fresh.data_dir)
     assert "is up already" in fresh.podling("up", "--data-dir", data_dir).stdout
-    os.kill(agent, signal.SIGKILL)
+    fresh.kill("agent")
     fresh.podling("up", "--data-dir", data_dir)
-    assert pid(fresh, "server") == server
-    assert pid(fresh, "agent") != agent
+    assert fresh.pid("server") == server
+    assert fresh.pid("agent") != agent
     fresh.podling("down", "--data-dir", data_dir)
     fresh.podling("up", "--data-dir", data_dir)
     assert json.loads(fresh.kubectl("config", "view", "-o", "json"))["clusters"][0]["cluster"]["server"].endswith(
@@ -90,7 +83,7 @@ def test_containers_outlive_down_and_kill(fresh: Cluster) -> None:
     fresh.up()
     assert container(fresh) == before
     for name in ("server", "agent"):
-        os.kill(pid(fresh, name), signal.SIGKILL)
+        fresh.kill(name)
     assert "Welcome to nginx" in fetch(address)
     fresh.up()
     assert container(fresh) == before
@@ -101,7 +94,7 @@ def test_reset_removes_everything_after_a_kill(fresh: Cluster) -> None:
     fresh.up()
     start_nginx(fresh)
     for name in ("server", "agent"):
-        os.kill(pid(fresh, name), signal.SIGKILL)
+        fresh.kill(name)
     fresh.podling("reset", "--data-dir", str(fresh.data_dir))
     assert not fresh.leftovers()
     assert not fresh.data_dir.exists()
@@ -145,10 +138,10 @@ def test_status_tells_of_processes_node_and_pods(fresh: Cluster) -> None:
     fresh.up()
     start_nginx(fresh)
     told = fresh.podling("status", *data_dir).stdout
-    assert f"pid {pid(fresh, 'server')}" in told
+    assert f"pid {fresh.pid('server')}" in told
     assert f"{fresh.node} Ready" in told
     assert "1 Running" in told
-    os.kill(pid(fresh, "agent"), signal.SIGKILL)
+    fresh.kill("agent")
     assert "agent not running" in fails(fresh, "status", *data_dir)
     fresh.podling("down", *data_dir)
     assert "server and agent not running" in fails(fresh, "status", *data_dir)

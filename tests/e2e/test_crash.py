@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import cluster_number
 from tests.support.cluster import Cluster
 from tools.registry import Registry
 
@@ -113,10 +112,10 @@ class Drill:
 
 
 @pytest.fixture
-def drill(registry: Registry, worker_id: str, tmp_path: Path) -> Iterator[Drill]:
+def drill(registry: Registry, tmp_path: Path) -> Iterator[Drill]:
     counts = tmp_path / "counts"
     counts.mkdir()
-    with Cluster(registry.registries_conf, 240 + cluster_number(worker_id) % 12) as cluster:
+    with Cluster(registry.registries_conf) as cluster:
         yield Drill(cluster, random.Random(SEED), counts)
 
 

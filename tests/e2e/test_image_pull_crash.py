@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import cluster_number
 from tests.support import images
 from tests.support.cluster import Cluster, eventually, unique
 from tests.support.pods import RUN, container, pod
@@ -67,8 +66,8 @@ class StoppingProxy:
 
 
 @pytest.fixture(scope="module")
-def cluster(registry: Registry, worker_id: str) -> Iterator[Cluster]:
-    with Cluster(registry.registries_conf, cluster_number(worker_id) + 5) as cluster:
+def cluster(registry: Registry) -> Iterator[Cluster]:
+    with Cluster(registry.registries_conf) as cluster:
         yield cluster
 
 

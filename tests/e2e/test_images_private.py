@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import cluster_number
 from tests.support.cluster import Cluster, unique
 from tests.support.pods import RUN, container, mount, pod
 from tools import images
@@ -44,7 +43,6 @@ def cluster(
     private_registry: Registry,
     plugin_record: Path,
     tmp_path_factory: pytest.TempPathFactory,
-    worker_id: str,
 ) -> Iterator[Cluster]:
     """dregistry.azurecr.io has the private registry as its mirror, plugin.azurecr.io is it; the rest is public."""
     directory = tmp_path_factory.mktemp("config")
@@ -73,7 +71,7 @@ def cluster(
         *("--image-credential-provider-config", str(config)),
         *("--image-credential-provider-bin-dir", str(program.parent)),
     )
-    with Cluster(conf, cluster_number(worker_id) + 5, flags=flags) as cluster:
+    with Cluster(conf, flags=flags) as cluster:
         yield cluster
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.cluster import Cluster, eventually, processes
+from tests.support.cluster import Cluster, cgroups, eventually, processes
 from tests.support.pods import RUN, container, mount, object_, pod
 
 DEAF = "trap '' TERM; while :; do sleep 3600 & wait; done"
@@ -26,10 +26,6 @@ def status(cluster: Cluster, name: str, index: int = 0) -> dict[str, Any]:
 def messages(cluster: Cluster, name: str, reason: str) -> list[str]:
     selector = f"involvedObject.name={name},reason={reason}"
     return [event["message"] for event in cluster.get("events", "--field-selector", selector)["items"]]
-
-
-def process(cluster: Cluster, name: str) -> int:
-    return int((cluster.run_dir / f"{name}.pid").read_text().split()[0])
 
 
 def conditions(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
@@ -121,7 +117,7 @@ def test_a_second_deletion_can_shorten_the_grace_period(cluster: Cluster, namesp
 
 
 def test_a_forced_deletion_makes_room_for_a_pod_of_the_same_name_at_once(cluster: Cluster, namespace: str) -> None:
-    port: dict[str, Any] = {"ports": [{"containerPort": 80, "hostPort": 20000 + cluster.port % 1000}]}
+    port: dict[str, Any] = {"ports": [{"containerPort": 80, "hostPort": cluster.port + 1000}]}
     cluster.apply(pod("p", container(script=f"echo old; {DEAF}", **port), terminationGracePeriodSeconds=3600))
     cluster.wait("pod/p", "condition=Ready")
     uid = cluster.get("pod", "p")["metadata"]["uid"]
@@ -145,7 +141,7 @@ def test_the_status_catches_up_with_what_happened_while_the_server_did_not_answe
     cluster.apply(pod("p", container(script=script, **shared), volumes=volumes))
     cluster.wait("pod/p", "condition=Ready")
     log = Path(f"{go}.log")
-    server = process(cluster, "server")
+    server = cluster.pid("server")
     os.kill(server, signal.SIGSTOP)
     try:
         go.touch()
@@ -182,7 +178,7 @@ def test_the_kubelet_mends_a_status_that_others_wrote(cluster: Cluster, namespac
 def test_readers_that_hang_up_leave_nothing_open(cluster: Cluster, namespace: str) -> None:
     cluster.apply(pod("p", container(script=f"echo up; {RUN}")))
     cluster.wait("pod/p", "condition=Ready")
-    agent = process(cluster, "agent")
+    agent = cluster.pid("agent")
 
     def watches() -> int:
         links = Path(f"/proc/{agent}/fd").iterdir()
@@ -237,9 +233,11 @@ def test_restarts_are_counted_on_when_the_node_has_lost_its_records(cluster: Clu
     before = cluster.get("pod", "p")
     cluster.down()
     # As after a power failure with a new disk: neither processes nor what the runtime noted of them.
-    for pidfile in (cluster.run_dir / "containers").glob("*/pidfile"):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pidfile.read_text()), signal.SIGKILL)
+    for directory in cgroups():
+        if f"/podling-{cluster.bridge}" in directory:
+            for pid in Path(directory, "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
     eventually(lambda: not any(f"{cluster.run_dir}/containers" in line for line in processes()))
     for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         if (target := line.split()[4]).startswith(f"{cluster.run_dir}/"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 from typing import Any
 
 import pytest
@@ -231,10 +230,6 @@ def test_a_pod_that_uses_too_much_local_storage_is_evicted(
 # -- the agent
 
 
-def processes(cluster: Cluster, name: str) -> int:
-    return int((cluster.run_dir / f"{name}.pid").read_text().split()[0])
-
-
 @pytest.mark.parametrize("how", ["down", "kill"])
 def test_an_agent_that_comes_back_goes_on_with_what_runs(cluster: Cluster, namespace: str, how: str) -> None:
     go = cluster.run_dir / f"go-{namespace}"
@@ -261,7 +256,7 @@ def test_an_agent_that_comes_back_goes_on_with_what_runs(cluster: Cluster, names
         cluster.down()
     else:
         for name in ("agent", "server"):
-            os.kill(processes(cluster, name), signal.SIGKILL)
+            cluster.kill(name)
     try:
         go.touch()
         container_id = ids["done"].rpartition("/")[2]

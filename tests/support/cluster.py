@@ -5,6 +5,7 @@ Ending it takes it off the machine and fails if anything of it is left.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -15,12 +16,11 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -59,38 +59,89 @@ def deletions(said: str) -> str:
     return re.sub(r'(" (?:force )?deleted) from \S+ namespace', r"\1", said)
 
 
-def free_ports(count: int) -> list[int]:
-    """TCP ports that nothing listens on, below those that the kernel gives to outgoing connections."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
+class Claim:
+    """One of the machine's 240 numbers, each of which stands for a cluster's names, ports and addresses.
+
+    It is this process's until it is given back, or until the process ends, however it does. What a test run that was
+    killed left under the number is taken off the machine first. Raises RuntimeError if there is no number.
+    """
+
+    def __init__(self) -> None:
+        numbers = list(range(240))
+        random.shuffle(numbers)
+        for number in numbers:
+            self.number = number
+            self._lock = os.open(f"{self.directory}.lock", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             try:
-                probe.bind(("", port))
-            except OSError:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(self._lock)
                 continue
-            if port not in found:
-                found.append(port)
-    return found
+            if self._clean():
+                self.directory.mkdir(mode=0o700)
+                return
+            self.release()
+        raise RuntimeError("no addresses are left for one more cluster")
+
+    @property
+    def directory(self) -> Path:
+        return Path(f"/var/tmp/podling-e2e-{self.number:03}")
+
+    @property
+    def bridge(self) -> str:
+        return f"pe2e{self.number:03}"
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Below those that the kernel gives to outgoing connections."""
+        return 20_000 + 2 * self.number, 20_001 + 2 * self.number
+
+    def release(self) -> None:
+        self._remove_directory()
+        os.close(self._lock)
+
+    def _remove_directory(self) -> None:
+        """Unless something is mounted in it: what is mounted may be anything's."""
+        if f" {self.directory}/" not in Path("/proc/self/mountinfo").read_text():
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _clean(self) -> bool:
+        """Whether nothing is in the way of the number, once what a dead run left there is gone."""
+        if self.directory.exists():
+            run([str(PODLING), "reset", "--data-dir", str(self.directory / "data")], check=False)
+            self._remove_directory()
+        return not self.directory.exists() and not Path("/sys/class/net", self.bridge).exists() and self._ports_free()
+
+    def _ports_free(self) -> bool:
+        for port in self.ports:
+            with socket.socket() as probe:
+                # As the server does: connections of before that linger do not count.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("", port))
+                except OSError:
+                    return False
+        return True
 
 
 @dataclass
 class Cluster:
-    """One cluster. `number` (0-254) chooses its address ranges; two at once need two numbers."""
+    """One cluster, not started yet, that shares nothing with others on the machine. It ends with `reset`."""
 
     registries_conf: Path
-    number: int
-    directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="podling-e2e-", dir="/var/tmp")))
     oci_runtime: str = ""
     flags: tuple[str, ...] = ()
     """Of `podling up`, besides those that keep clusters apart."""
 
     def __post_init__(self) -> None:
-        self.port, self.agent_port = free_ports(2)
-        self.bridge = f"pe2e{self.number}"
-        self.node = f"node-{self.number}"
-        self.pod_cidr = f"10.{200 + self.number // 16}.{self.number % 16 * 16}.0/24"
-        self.service_cidr = f"10.{220 + self.number // 16}.{self.number % 16 * 16}.0/24"
+        self._claim = Claim()
+        number = self._claim.number
+        self.directory = self._claim.directory
+        self.bridge = self._claim.bridge
+        self.port, self.agent_port = self._claim.ports
+        self.node = f"node-{number}"
+        self.pod_cidr = f"10.{200 + number // 16}.{number % 16 * 16}.0/24"
+        self.service_cidr = f"10.{220 + number // 16}.{number % 16 * 16}.0/24"
         self.data_dir = self.directory / "data"
         self.run_dir = self.directory / "run"
         self.kubeconfig = self.directory / "kubeconfig"
@@ -102,7 +153,7 @@ class Cluster:
             self.up()
         except BaseException:
             self.podling("reset", "--data-dir", str(self.data_dir), check=False)
-            shutil.rmtree(self.directory, ignore_errors=True)
+            self._claim.release()
             raise
         return self
 
@@ -123,11 +174,14 @@ class Cluster:
     def down(self) -> None:
         self.podling("down", "--data-dir", str(self.data_dir))
 
+    def pid(self, name: str) -> int:
+        """Of "server" or "agent"; 0 if it does not run. The number alone may be another's by now, whom another test needs."""
+        settings = cluster_settings.load(self.data_dir)
+        return find_process(settings, name) if settings else 0
+
     def kill(self, name: str) -> None:
         """kill -9 of "server" or "agent", if it runs. Returns when it is dead, as whoever starts it again would wait for."""
-        settings = cluster_settings.load(self.data_dir)
-        # Its number may be another's by now, whom another test needs.
-        if settings is None or not (pid := find_process(settings, name)):
+        if not (pid := self.pid(name)):
             return
         try:
             descriptor = os.pidfd_open(pid)
@@ -141,9 +195,11 @@ class Cluster:
 
     def reset(self) -> None:
         """Takes the cluster off the machine and checks that nothing of it is left."""
-        self.podling("reset", "--data-dir", str(self.data_dir))
-        left = self.leftovers()
-        shutil.rmtree(self.directory, ignore_errors=not left)
+        try:
+            self.podling("reset", "--data-dir", str(self.data_dir))
+            left = self.leftovers()
+        finally:
+            self._claim.release()
         assert not left, "after reset: " + "; ".join(left)
 
     def podling(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
