@@ -233,9 +233,9 @@ def test_restarts_are_counted_on_when_the_node_has_lost_its_records(cluster: Clu
     before = cluster.get("pod", "p")
     cluster.down()
     # As after a power failure with a new disk: neither processes nor what the runtime noted of them.
-    for directory in cgroups():
-        if f"/podling-{cluster.bridge}" in directory:
-            for pid in Path(directory, "cgroup.procs").read_text().split():
+    for cgroup in cgroups():
+        if f"/podling-{cluster.bridge}" in cgroup:
+            for pid in Path(cgroup, "cgroup.procs").read_text().split():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
     eventually(lambda: not any(f"{cluster.run_dir}/containers" in line for line in processes()))

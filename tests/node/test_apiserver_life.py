@@ -8,11 +8,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from tests.support.api import pod, started
-from tests.support.cluster import free_ports
+from tests.support.api_server import free_port
 
 from podling.apiserver.server import ServerConfig, serve
 
@@ -20,10 +21,9 @@ PODS = "http://localhost/api/v1/namespaces/default/pods"
 MAPS = "http://localhost/api/v1/namespaces/default/configmaps"
 
 
-def _config(directory: Path, **more: object) -> ServerConfig:
-    (port,) = free_ports(1)
-    paths = {"data_dir": directory / "data", "run_dir": directory / "run", "node_name": "n", "port": port}
-    return ServerConfig(**{**paths, **more})  # type: ignore[arg-type]
+def _config(directory: Path, **more: Any) -> ServerConfig:
+    paths = {"data_dir": directory / "data", "run_dir": directory / "run", "node_name": "n", "port": free_port()}
+    return ServerConfig(**{**paths, **more})
 
 
 @asynccontextmanager

@@ -164,6 +164,10 @@ def test_a_pod_of_the_same_name_does_not_get_the_status_of_its_predecessor(serve
 
 
 def test_a_write_of_others_that_is_seen_before_the_answer_to_our_own_is_mended(server: ApiServer) -> None:
+    other: Client
+    pod: Pod
+    writer: StatusWriter
+
     class Slow(Client):
         """Others write before the first answer reaches whoever asked."""
 
@@ -187,9 +191,6 @@ def test_a_write_of_others_that_is_seen_before_the_answer_to_our_own_is_mended(s
                 await writer.flush()
                 assert await conditions(other, pod) == {"Ready": "True"}
 
-    other: Client
-    pod: Pod
-    writer: StatusWriter
     run(scenario)
 
 

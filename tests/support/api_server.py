@@ -32,7 +32,7 @@ class ApiServer:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -95,7 +95,8 @@ async def api_server(directory: Path) -> AsyncIterator[ApiServer]:
         server.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

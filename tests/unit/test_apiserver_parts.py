@@ -100,7 +100,7 @@ def test_a_resource_version_that_is_none_is_a_bad_request(text: str) -> None:
 
 
 def _stored(**fields: str) -> bytes:
-    spec = PodSpec(node_name=fields.get("node", ""), host_network=fields.get("host") == "yes" or None)
+    spec = PodSpec(node_name=fields.get("node", ""), host_network=fields.get("host") == "yes")
     labels = {"app": fields["app"]} if "app" in fields else {}
     pod = Pod(metadata=ObjectMeta(name="p", namespace="n", labels=labels), spec=spec, status=PodStatus(phase="Running"))
     return codec.encode(pod)

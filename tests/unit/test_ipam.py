@@ -85,7 +85,8 @@ def test_a_large_range_costs_nothing(tmp_path: Path) -> None:
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=60))
 def test_no_address_has_two_owners(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[bool, int]]) -> None:
     directory = tmp_path_factory.mktemp("ipam")
-    pool, held = ipam(directory), {}
+    pool = ipam(directory)
+    held: dict[str, str] = {}
     for allocate, number in steps:
         name = f"s{number}"
         if not allocate:
