@@ -20,7 +20,6 @@ from tests.support.raw_image import docker_image, image, member, tar
 from tools.oci_layout import ImageSpec, Layer, host_architecture
 from tools.registry import Registry
 
-from podling.runtime.image_name import InvalidImageName
 from podling.runtime.native import rootfs
 from podling.runtime.protocol import AuthConfig, ImagePullError
 
@@ -325,7 +324,7 @@ def test_password_is_in_no_argument_and_in_no_file(private_registry: Registry, t
 def test_invalid_name_is_refused_without_asking_a_registry(registry: Registry, tmp_path: Path) -> None:
     async def run() -> None:
         async with store(tmp_path, registry.registries_conf) as images_store:
-            with pytest.raises(InvalidImageName) as error:
+            with pytest.raises(ImagePullError) as error:
                 await images_store.pull_image("NGINX")
             assert error.value.reason == "InvalidImageName"
             assert error.value.message == "invalid reference format: repository name (library/NGINX) must be lowercase"

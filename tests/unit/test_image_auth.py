@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from podling.runtime import image_name
+from podling.api import image_name
 from podling.runtime.native import image_auth
 from podling.runtime.protocol import AuthConfig, ImagePullError
 

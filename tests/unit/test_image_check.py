@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from podling.runtime import image_name
+from podling.api import image_name
 from podling.runtime.native.image_check import RegistryCheck
 from podling.runtime.protocol import AuthConfig
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podling.api import image_name
 from podling.kubelet import image_pull_manager
 from podling.kubelet.image_credentials import Credential, SecretSource
 from podling.kubelet.image_pull_manager import Allowlist, PullManager, VerificationPolicy
 from podling.kubelet.image_pull_records import PullRecords, file_name
-from podling.runtime import image_name
 from podling.runtime.protocol import AuthConfig, Image
 
 NAME = image_name.parse("reg.io/team/app:1")

@@ -12,15 +12,15 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from podling.api import image_name
 from podling.api.core.v1 import Pod
 from podling.api.go import duration, quote
+from podling.api.image_name import ImageName
 from podling.api.status import ApiError
 from podling.client.client import ConnectionFailed
 from podling.kubelet.image_credentials import Credential, redacted
 from podling.kubelet.image_pull_credentials import Found, PullCredentials
 from podling.kubelet.image_pull_manager import PullManager
-from podling.runtime import image_name
-from podling.runtime.image_name import ImageName
 from podling.runtime.protocol import CRIError, Image, ImageService
 
 log = logging.getLogger(__name__)
@@ -279,7 +279,7 @@ def _parse(image: str, report: Report) -> ImageName:
     try:
         return image_name.parse(image)
     except image_name.InvalidImageName as error:
-        cause = f"couldn't parse image name {quote(image)}: {error.message}"
+        cause = f"couldn't parse image name {quote(image)}: {error}"
         text = f"Failed to apply default image tag {quote(image)}: {cause}"
         raise _uninspected(report, "InvalidImageName", text) from error
 

@@ -14,11 +14,11 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
+from podling.api import image_name
 from podling.api import time as times
+from podling.api.image_name import ImageName
 from podling.kubelet.image_credentials import Credential
 from podling.kubelet.image_pull_records import ImagePullCredentials, ImagePulledRecord, ImagePullSecret, PullRecords
-from podling.runtime import image_name
-from podling.runtime.image_name import ImageName
 from podling.runtime.protocol import Image
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Allowlist:
             try:
                 repository = image_name.parse(pattern).repository
             except image_name.InvalidImageName as error:
-                raise ValueError(f"failed to parse as an image name: {error.message}") from None
+                raise ValueError(f"failed to parse as an image name: {error}") from None
             if repository != pattern:
                 raise ValueError(f"a complete name without tag and digest is needed, such as {repository}: {pattern}")
             self._repositories.add(repository)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from podling.api import image_name
 from podling.api.core.v1 import (
     Container,
     DownwardAPIVolumeFile,
@@ -17,7 +18,6 @@ from podling.api.core.v1 import (
     Volume,
     VolumeProjection,
 )
-from podling.api.defaults.image_tag import image_tag
 from podling.api.defaults.pod_resources import apply_pod_resources
 
 GRACE_PERIOD_SECONDS = 30
@@ -88,7 +88,10 @@ def _containers(containers: Sequence[Container] | Sequence[EphemeralContainer]) 
 
 
 def _pull_policy(image: str) -> str:
-    return "Always" if image_tag(image) == "latest" else "IfNotPresent"
+    try:
+        return "Always" if image_name.parse(image).tag == "latest" else "IfNotPresent"
+    except image_name.InvalidImageName:
+        return "IfNotPresent"  # the kubelet tells of it, as upstream's
 
 
 def _probe(probe: Probe) -> None:

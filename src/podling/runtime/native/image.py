@@ -17,8 +17,9 @@ from pathlib import Path
 
 import msgspec
 
-from podling.runtime import image_name, tree
-from podling.runtime.image_name import ImageName
+from podling.api import image_name
+from podling.api.image_name import ImageName
+from podling.runtime import tree
 from podling.runtime.native import (
     image_archive,
     image_errors,
@@ -196,7 +197,7 @@ class ImageStore:
         """
         if labels:
             raise ImagePullError("ErrImagePull", "labels of images are not supported by this runtime")
-        name = image_name.parse(image)
+        name = image_errors.named(image)
         credentials = (auth.username, auth.password, auth.identity_token, auth.registry_token) if auth else None
         key = (name.canonical, credentials)
         pull = self._pulls.get(key)
@@ -342,7 +343,7 @@ class ImageStore:
             await self._sweep()
 
     async def _load(self, path: Path, image: ArchivedImage, name: str, progress: int | None) -> str:
-        names = [image_name.parse(name).canonical] if name else image.names
+        names = [image_errors.named(name).canonical] if name else image.names
         if not names:
             raise image_archive.ArchiveError(f"{path} does not say its image's name; give one")
         try:

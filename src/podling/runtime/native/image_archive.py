@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct, field
 
-from podling.runtime import image_name
+from podling.runtime.native import image_errors
 from podling.runtime.protocol import CRIError
 
 _MAX_INDEX_BYTES = 16 << 20
@@ -97,7 +97,7 @@ def _document(data: bytes, kind: type[_Document], what: str) -> _Document:
 def _docker(path: Path, manifest: bytes) -> list[ArchivedImage]:
     images = _document(manifest, list[_DockerImage], f"{path}: manifest.json is not a list of images")
     return [
-        ArchivedImage(f"docker-archive:{path}:@{i}", [image_name.parse(name).canonical for name in image.tags or ()])
+        ArchivedImage(f"docker-archive:{path}:@{i}", [image_errors.named(name).canonical for name in image.tags or ()])
         for i, image in enumerate(images)
     ]
 
@@ -110,7 +110,7 @@ def _oci(transport: str, path: Path, index: bytes) -> list[ArchivedImage]:
         ref = annotation.get("org.opencontainers.image.ref.name", "")
         name = next((annotation[key] for key in _NAME_ANNOTATIONS if key in annotation), "")
         # A bare tag ("latest") is a usual ref.name, and no image's name.
-        names = [image_name.parse(name).canonical] if any(c in name for c in "/:") else []
+        names = [image_errors.named(name).canonical] if any(c in name for c in "/:") else []
         if not ref and len(annotations) > 1:
             raise ArchiveError(f"{path}: an image of several has no org.opencontainers.image.ref.name")
         images.append(ArchivedImage(f"{transport}:{path}:{ref}" if ref else f"{transport}:{path}", names))

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from podling.runtime.image_name import ImageName
+from podling.api.image_name import ImageName
 from podling.runtime.native import image_registries
 from podling.runtime.protocol import AuthConfig, ImagePullError
 

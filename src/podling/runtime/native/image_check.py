@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from podling.runtime.image_name import ImageName
+from podling.api.image_name import ImageName
 from podling.runtime.native import image_auth, image_registries
 from podling.runtime.native.image_registries import Endpoint
 from podling.runtime.protocol import AuthConfig

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from podling.runtime.image_name import ImageName
+from podling.api import image_name
+from podling.api.image_name import ImageName, InvalidImageName
 from podling.runtime.protocol import ImagePullError
 
 _SOURCE = re.compile(r'(?:initializing source docker://\S+?|[Ee]rror parsing image name "docker://[^"]*"): ')
@@ -26,8 +27,6 @@ _NO_PLATFORM = re.compile(r"no image found in (?:manifest list|image index) for"
 _TRANSIENT = re.compile(
     r"unexpected EOF|: EOF|connection reset by peer|broken pipe|i/o timeout|TLS handshake timeout|server closed"
     r"|http2: |stream error|50[0234] \(|(?:StatusCode|HTTP status): 50[0234]|toomanyrequests|no progress for"
-    # A layer that was to be shared went with another image that was removed meanwhile.
-    r"|layer not known"
 )
 
 
@@ -39,6 +38,14 @@ def is_transient(message: str) -> bool:
 def is_not_found(message: str) -> bool:
     """Whether the registry said that it has no such image; maybe it has not even the repository."""
     return _SOURCE.search(message) is not None and _NOT_FOUND.search(message) is not None
+
+
+def named(image: str) -> ImageName:
+    """The name that the text is. Raises ImagePullError."""
+    try:
+        return image_name.parse(image)
+    except InvalidImageName as error:
+        raise ImagePullError("InvalidImageName", str(error)) from None
 
 
 def pull_error(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from podling.runtime.image_name import ImageName
+from podling.api.image_name import ImageName
 from podling.runtime.native import image_auth, image_errors, image_manifest, image_registries
 from podling.runtime.native.image_archive import ArchivedImage
 from podling.runtime.native.image_check import RegistryCheck

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from podling.runtime import image_name
+from podling.api import image_name
 from podling.runtime.native import image_manifest
 from podling.runtime.native.image_layers import Layers
 from podling.runtime.protocol import Image, ImageConfig

@@ -10,8 +10,6 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from podling.runtime.protocol import ImagePullError
-
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
@@ -25,11 +23,8 @@ _IDENTIFIER = re.compile(r"[a-f0-9]{64}")
 _DIGEST_HEX_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
 
 
-class InvalidImageName(ImagePullError):
+class InvalidImageName(ValueError):
     """A reference that is none; the message says why, as upstream words it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("InvalidImageName", message)
 
 
 @dataclass(frozen=True)
