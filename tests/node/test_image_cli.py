@@ -99,6 +99,18 @@ def test_image_of_a_container_is_not_removed(podling: Podling, registry: Registr
     assert podling("remove", "nginx", busybox).returncode == 0
 
 
+def test_one_of_several_names_of_an_image_is_taken_away_alone(podling: Podling, registry: Registry) -> None:
+    pulled = podling("pull", "--registries-conf", registry.registries_conf, "nginx", "nginx:1.25")
+    assert len(set(pulled.stdout.split())) == 1
+    assert podling("remove", "nginx").stdout == (
+        "Removed the name nginx; the image stays: docker.io/library/nginx:1.25\n"
+    )
+    assert [line.split()[1] for line in podling("list").stdout.splitlines()[1:]] == ["1.25"]
+    assert podling("remove", "nginx").stderr == 'podling image: image "nginx": not found\n'
+    assert podling("remove", "nginx:1.25").stdout == "Removed docker.io/library/nginx:1.25\n"
+    assert podling("list", "-q").stdout == ""
+
+
 def test_prune_deletes_what_no_container_uses_and_nobody_pinned_and_tells_what_that_freed(
     podling: Podling, registry: Registry
 ) -> None:

@@ -48,7 +48,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     listing = _action(actions, "list", "show the images of this machine")
     listing.add_argument("--quiet", "-q", action="store_true", help="IDs only")
 
-    remove = _action(actions, "remove", "delete images that no container uses")
+    remove = _action(actions, "remove", "delete images that no container uses, or one of several names of an image")
     remove.add_argument("images", nargs="+", metavar="IMAGE", help="name, digest reference or ID")
 
     _action(actions, "prune", "delete all images that no container uses and that are not pinned")
@@ -183,16 +183,18 @@ async def _remove(store: ImageStore, args: argparse.Namespace) -> int:
     code = 0
     for name in args.images:
         image = await store.image_status(name)
-        if image is None:
-            code = _failed(f'image "{name}": not found')
-        elif image.id in used:
-            code = _failed(f'image "{name}" is in use by container {used[image.id]}')
-        else:
-            try:
+        try:
+            if image is None:
+                code = _failed(f'image "{name}": not found')
+            elif (named := await store.remove_name(name)) is not None:
+                print(f"Removed the name {name}; the image stays: {', '.join(named.repo_tags) or named.id}")
+            elif image.id in used:
+                code = _failed(f'image "{name}" is in use by container {used[image.id]}')
+            else:
                 await store.remove_image(image.id)
                 print(f"Removed {', '.join(image.repo_tags) or image.id}")
-            except CRIError as e:
-                code = _failed(e.message)
+        except CRIError as e:
+            code = _failed(e.message)
     return code
 
 

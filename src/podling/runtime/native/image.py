@@ -309,6 +309,25 @@ class ImageStore:
             raise CRIError("ImageRemoveFailed", f'failed to remove image "{image}": {e}') from None
         await self._sweep()
 
+    async def remove_name(self, image: str) -> Image | None:
+        """Takes one of an image's several names away; returns the image, which stays, with its other names.
+
+        None, and nothing is done, for the only name of an image and for what is no name. Raises CRIError.
+        """
+        stored = self._metadata.find(image)
+        try:
+            name = image_name.parse(image).canonical
+        except image_name.InvalidImageName:
+            return None
+        if stored is None or name not in stored.names or len(stored.names) == 1:
+            return None
+        try:
+            async with self._skopeo.writing():
+                await asyncio.to_thread(self._metadata.forget_name, stored.id, name)
+        except OSError as e:
+            raise CRIError("ImageRemoveFailed", f'failed to remove the name "{image}": {e}') from None
+        return await self.image_status(stored.id)
+
     async def pin(self, image: str, *, pinned: bool = True) -> None:
         """Pins the name (whatever image it is going to have) or, given an ID, that image; or takes the pin away.
 

@@ -201,6 +201,15 @@ class Metadata:
         """Idempotent."""
         self._change(lambda images: [image for image in images if image.id != image_id])
 
+    def forget_name(self, image_id: str, name: str) -> None:
+        """Takes the name away from the image, unless it is its last. Idempotent."""
+
+        def without(image: StoredImage) -> StoredImage:
+            names = [other for other in image.names if other != name]
+            return msgspec.structs.replace(image, names=names) if names and image.id == image_id else image
+
+        self._change(lambda images: [without(image) for image in images])
+
     def _change(self, change: Callable[[list[StoredImage]], list[StoredImage]]) -> None:
         with open(self._file.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
