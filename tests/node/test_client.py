@@ -263,6 +263,24 @@ def test_an_informer_holds_what_there_is_and_tells_changes_with_what_was_before(
     run(scenario)
 
 
+def test_an_informer_tells_what_it_finds_in_the_order_of_creation(server: ApiServer) -> None:
+    async def scenario() -> None:
+        async with server.client() as client, namespace(client, "order") as ns:
+            first = await client.create(config_map("z", ns, "1"))
+            # Time stamps are whole seconds.
+            while (await client.create(config_map("a", ns, "1"))).metadata.creation_timestamp == (
+                first.metadata.creation_timestamp
+            ):
+                await client.delete(ConfigMap, "a", ns)
+                await asyncio.sleep(0.05)
+            informer = Informer(client, ConfigMap, ns)
+            recorded = Recorded(informer)
+            async with running(informer.run()):
+                assert await recorded.take(2) == [("ADDED", "z", "1"), ("ADDED", "a", "1")]
+
+    run(scenario)
+
+
 async def change(client: Client, ns: str) -> list[tuple[str, str, str]]:
     """Deletes, changes, replaces and creates. Returns what an informer that knew a, b and c ought to tell."""
     await client.delete(ConfigMap, "a", ns)

@@ -33,7 +33,8 @@ class Informer(Generic[T]):
     With `resource`, `type` may be one that holds less of each object than the scheme's (its metadata, say).
 
     Objects handed out are shared: never change them, copy them first (`copy.replace`, `msgspec.structs.replace`).
-    After any interruption handlers see exactly the difference: what came, changed and vanished in between, once each.
+    After any interruption handlers see exactly the difference: what came, changed and vanished in between, once each,
+    in the order in which the objects were created.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class Informer(Generic[T]):
         for key in [key for key in self._objects if key not in fresh]:
             gone = self._objects.pop(key)
             self._dispatch(EventType.DELETED, gone, gone)
-        for key, obj in fresh.items():
+        for key, obj in sorted(fresh.items(), key=lambda item: item[1].metadata.creation_timestamp):
             old = self._objects.get(key)
             if old is None:
                 self._objects[key] = obj
