@@ -108,7 +108,8 @@ def _delete_from(result: Document, name: str, values: object) -> None:
         raise status.bad_request("invalid patch format of primitive list")
     current = result.get(name)
     if isinstance(current, list):
-        result[name] = [item for item in current if item not in values]
+        doomed = {_frozen(value) for value in values}
+        result[name] = [item for item in current if _frozen(item) not in doomed]
 
 
 def _merge_in_order(result: Document, patch: Document, target: Shape, directive: str) -> None:
@@ -210,7 +211,9 @@ def _special_items(
     current: list[Document], patch: list[Document], key: str
 ) -> tuple[list[Document], list[Document], bool]:
     """What is left of a list and its patch after the items that are directives, and whether to replace the list."""
-    kept, changed, replace = current, [], False
+    changed: list[Document] = []
+    doomed: set[object] = set()
+    replace = False
     for item in patch:
         directive = item.get(_DIRECTIVE)
         if _DIRECTIVE not in item:
@@ -218,25 +221,28 @@ def _special_items(
         elif directive == "delete":
             if key not in item:
                 raise _no_merge_key(item, key)
-            kept = [other for other in kept if other.get(key) != item[key]]
+            doomed.add(_frozen(item[key]))
         elif directive == "replace":
             replace = True
         elif directive == "merge":
             raise status.unexpected("merging lists cannot yet be specified in the patch")
         else:
             raise status.unexpected(f"unknown patch type: {_go(directive)} in map: {_go(item)}")
+    kept = [item for item in current if _frozen(item.get(key)) not in doomed] if doomed else current
     return kept, changed, replace
 
 
 def _merge_items(current: list[Document], patch: list[Document], target: Shape, key: str) -> list[Document]:
     result = list(current)
+    place: dict[object, int] = {}
+    for i, item in enumerate(result):
+        place.setdefault(_frozen(item.get(key)), i)
     for item in patch:
         if key not in item:
             raise _no_merge_key(item, key)
-        for i, other in enumerate(result):
-            if other.get(key) == item[key]:
-                result[i] = _merge_map(other, item, target)
-                break
+        i = place.setdefault(_frozen(item[key]), len(result))
+        if i < len(result):
+            result[i] = _merge_map(result[i], item, target)
         else:
             result.append(_clean(item))
     return result
