@@ -67,9 +67,9 @@ class Claim:
     """
 
     def __init__(self) -> None:
-        numbers = list(range(240))
-        random.shuffle(numbers)
-        for number in numbers:
+        numbers = random.sample(range(240), 240)
+        # What a killed run left has waited long enough to be taken away.
+        for number in sorted(numbers, key=lambda number: not self._directory(number).exists()):
             self.number = number
             self._lock = os.open(f"{self.directory}.lock", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             try:
@@ -83,9 +83,13 @@ class Claim:
             self.release()
         raise RuntimeError("no addresses are left for one more cluster")
 
+    @staticmethod
+    def _directory(number: int) -> Path:
+        return Path(f"/var/tmp/podling-e2e-{number:03}")
+
     @property
     def directory(self) -> Path:
-        return Path(f"/var/tmp/podling-e2e-{self.number:03}")
+        return self._directory(self.number)
 
     @property
     def bridge(self) -> str:
