@@ -89,7 +89,7 @@ def test_a_watch_ends_after_its_timeout(api: Api, config_maps: str) -> None:
     started = time.monotonic()
     with api.watch(f"{config_maps}?timeoutSeconds=1") as events:
         assert list(events) == []
-    assert 0.5 < time.monotonic() - started < 5
+    assert 0.5 < time.monotonic() - started < 60  # without one it lasts for half an hour
 
 
 def test_a_watch_from_a_version_to_come_is_told_so(api: Api, config_maps: str) -> None:
