@@ -8,6 +8,7 @@ from typing import Any
 import pluggy
 import pytest
 from tests.support.cluster import Cluster, unique
+from tests.support.https import Https
 from tools.registry import Registry
 
 
@@ -42,3 +43,9 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     yield name
     cluster.kubectl("config", "set-context", "--current", "--namespace=default")
     cluster.kubectl("delete", "namespace", name, "--wait=true", "--timeout=60s")
+
+
+@pytest.fixture(scope="module")
+def admin(cluster: Cluster) -> Https:
+    """A client of the TLS port with the administrator's certificate."""
+    return cluster.https().administrator()

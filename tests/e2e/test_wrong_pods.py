@@ -454,11 +454,6 @@ CASES = (
 )
 
 
-@pytest.fixture(scope="module")
-def admin(cluster: Cluster) -> Https:
-    return cluster.https().administrator()
-
-
 @pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_a_wrong_pod_is_refused_as_upstream_does(cluster: Cluster, admin: Https, case: Case) -> None:
     manifest = document(GOOD_POD, case.manifest)
