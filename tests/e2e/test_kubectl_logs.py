@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from tests.support import kubectl
 from tests.support.cluster import Cluster, eventually
 from tests.support.pods import RUN, container, pod
 
@@ -14,9 +15,7 @@ STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(Z|[+-]\d\d:\d\d)"
 
 def error(cluster: Cluster, *argv: str) -> str:
     """What a `kubectl logs` that fails says."""
-    done = cluster.try_kubectl("logs", *argv)
-    assert done.returncode == 1, done.stdout + done.stderr
-    return done.stderr.strip()
+    return kubectl.error(cluster, "logs", *argv)
 
 
 def test_lines_are_chosen_by_number_size_and_time(cluster: Cluster, namespace: str) -> None:
