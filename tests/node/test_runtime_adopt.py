@@ -11,11 +11,10 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.support.native import Node, Unconnected, make_busybox
+from tests.support.native import Node, Run, Unconnected
 
 from podling.runtime.native import runtime as runtime_module
 from podling.runtime.native.monitor import conmon_of
@@ -30,29 +29,6 @@ from podling.runtime.protocol import (
 )
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-Test = Callable[[Node], Awaitable[None]]
-Run = Callable[..., None]
-
-
-@pytest.fixture(scope="module")
-def layers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return make_busybox(tmp_path_factory.mktemp("busybox"))
-
-
-@pytest.fixture
-def run(tmp_path: Path, layers: list[Path]) -> Run:
-    """Runs an async test against a runtime of its own, and fails when that leaves anything behind."""
-
-    def run(test: Test) -> None:
-        async def bounded() -> None:
-            async with asyncio.timeout(90), Node(tmp_path, layers) as node:
-                await test(node)
-
-        asyncio.run(bounded())
-
-    return run
-
 
 WAIT = "while [ ! -e /tmp/go ]; do sleep 0.01; done;"
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.support.native import Node, Unconnected, make_busybox
+from tests.support.native import Node, Run, Unconnected, both
 
 from podling.runtime.protocol import (
     ContainerSecurity,
@@ -27,30 +26,6 @@ from podling.runtime.protocol import (
 )
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-Test = Callable[[Node], Awaitable[None]]
-Run = Callable[..., None]
-both = pytest.mark.parametrize("oci_runtime", ["crun", "runc"])
-
-
-@pytest.fixture(scope="module")
-def layers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return make_busybox(tmp_path_factory.mktemp("busybox"))
-
-
-@pytest.fixture
-def run(tmp_path: Path, layers: list[Path]) -> Run:
-    """Runs an async test against a runtime of its own, and fails when that leaves anything behind."""
-
-    def run(test: Test, oci_runtime: str = "crun", network: Unconnected | None = None) -> None:
-        async def bounded() -> None:
-            async with asyncio.timeout(90), Node(tmp_path, layers, oci_runtime, network) as node:
-                await test(node)
-
-        asyncio.run(bounded())
-
-    return run
-
 
 SHOW = "for kind in net ipc uts pid mnt; do readlink /proc/self/ns/$kind; done; hostname"
 

@@ -6,12 +6,13 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import pytest
 from inotify_simple import INotify, flags
 
 from podling.runtime.native.runtime import NativeConfig, NativeRuntime
@@ -256,3 +257,27 @@ class Node:
             _, _, tag, rest = line.split(" ", 3)
             text += rest if tag == "F" else rest.removesuffix("\n")
         return text
+
+
+Test = Callable[[Node], Awaitable[None]]
+Run = Callable[..., None]
+both = pytest.mark.parametrize("oci_runtime", ["crun", "runc"])
+
+
+@pytest.fixture(scope="module")
+def layers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return make_busybox(tmp_path_factory.mktemp("busybox"))
+
+
+@pytest.fixture
+def run(tmp_path: Path, layers: list[Path]) -> Run:
+    """Runs an async test against a runtime of its own, and fails when that leaves anything behind."""
+
+    def run(test: Test, oci_runtime: str = "crun", network: Unconnected | None = None) -> None:
+        async def bounded() -> None:
+            async with asyncio.timeout(90), Node(tmp_path, layers, oci_runtime, network) as node:
+                await test(node)
+
+        asyncio.run(bounded())
+
+    return run
