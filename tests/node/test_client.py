@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,6 @@ from podling.client.events import NORMAL, EventRecorder
 from podling.client.informer import Informer, InformerSet
 
 Scenario = Callable[[], Coroutine[Any, Any, None]]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    server = ApiServer(tmp_path_factory.mktemp("server"))
-    server.start()
-    try:
-        asyncio.run(server.ready())
-        yield server
-    finally:
-        server.kill()
 
 
 def run(scenario: Scenario) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,13 @@ from podling.runtime.protocol import Image, RuntimeCondition, RuntimeVersion
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    server = ApiServer(tmp_path_factory.mktemp("server"))
-    server.start()
-
+def server(server: ApiServer) -> ApiServer:
     async def prepare() -> None:
-        await server.ready()
         async with server.client() as client:
             await client.create(ServiceAccount(metadata=ObjectMeta(name="default", namespace="default")))
 
-    try:
-        asyncio.run(prepare())
-        yield server
-    finally:
-        server.kill()
+    asyncio.run(prepare())
+    return server
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,6 @@ from podling.client.informer import Informer
 from podling.scheduler import placement, scheduler
 from podling.scheduler.node_info import PodInfo
 from podling.scheduler.scheduler import Scheduler
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    server = ApiServer(tmp_path_factory.mktemp("server"))
-    server.start()
-    try:
-        asyncio.run(server.ready())
-        yield server
-    finally:
-        server.kill()
 
 
 class Bench:

@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+
+import pytest
 
 from podling.api.core.v1 import Namespace
 from podling.client.client import Client, ClientConfig, ConnectionFailed
@@ -81,6 +83,18 @@ class ApiServer:
                 os.kill(self._process.pid, number)
             self._process.wait(20)
             self._process = None
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """One for the tests of a module."""
+    server = ApiServer(tmp_path_factory.mktemp("server"))
+    server.start()
+    try:
+        asyncio.run(server.ready())
+        yield server
+    finally:
+        server.kill()
 
 
 @contextlib.asynccontextmanager
