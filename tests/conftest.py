@@ -4,7 +4,13 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.support.api_server", "tests.support.api", "tests.support.native", "tests.support.registry"]
+pytest_plugins = [
+    "tests.support.api_server",
+    "tests.support.api",
+    "tests.support.image_manager",
+    "tests.support.native",
+    "tests.support.registry",
+]
 
 # A busy machine makes an example slow; that says nothing about the code. CI tries the same examples every time.
 settings.register_profile(
