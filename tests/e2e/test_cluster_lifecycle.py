@@ -7,6 +7,7 @@ import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,16 @@ def test_up_starts_what_is_missing_and_remembers_its_flags(fresh: Cluster) -> No
         f":{fresh.port}"
     )
     assert fresh.get("node", fresh.node)["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] == fresh.agent_port
+
+
+def test_two_that_start_it_at_once_both_find_it_ready(fresh: Cluster) -> None:
+    with ThreadPoolExecutor() as pool:
+        starts = [pool.submit(fresh.podling, "up", *fresh.up_flags) for _ in range(3)]
+        said = sorted(start.result().stdout for start in starts)
+    assert sum("is up after" in text for text in said) == 1
+    assert sum("is up already" in text for text in said) == 2
+    fresh.up()
+    assert fresh.get("node", fresh.node)["status"]["conditions"]
 
 
 def test_containers_outlive_down_and_kill(fresh: Cluster) -> None:

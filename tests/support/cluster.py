@@ -164,14 +164,18 @@ class Cluster:
     def __exit__(self, *exc: object) -> None:
         self.reset()
 
-    def up(self) -> None:
-        argv = ["up", "--data-dir", str(self.data_dir), "--run-dir", str(self.run_dir)]
+    @property
+    def up_flags(self) -> list[str]:
+        argv = ["--data-dir", str(self.data_dir), "--run-dir", str(self.run_dir)]
         argv += ["--port", str(self.port), "--agent-port", str(self.agent_port), "--node-name", self.node]
         argv += ["--bridge", self.bridge, "--pod-cidr", self.pod_cidr, "--service-cidr", self.service_cidr]
         argv += ["--registries-conf", str(self.registries_conf)]
         if self.oci_runtime:
             argv += ["--oci-runtime", self.oci_runtime]
-        self.podling(*argv, *self.flags)
+        return [*argv, *self.flags]
+
+    def up(self) -> None:
+        self.podling("up", *self.up_flags)
         kubeconfig = self.podling("kubeconfig", "--data-dir", str(self.data_dir)).stdout
         self.kubeconfig.write_text(kubeconfig)
 

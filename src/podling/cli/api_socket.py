@@ -12,6 +12,10 @@ from typing import Any
 from podling.cli.errors import CommandError
 
 
+class NobodyListens(CommandError):
+    """There is no server at the socket, or not yet."""
+
+
 class _Connection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
@@ -44,7 +48,8 @@ def _answer(path: Path, url: str, timeout: float) -> http.client.HTTPResponse:
     except TimeoutError:
         raise CommandError(f"the API server does not answer within {timeout:g} s") from None
     except OSError as error:
-        raise CommandError(f"the API server does not answer at {path}: {error.strerror or error}") from None
+        kind = NobodyListens if isinstance(error, (ConnectionRefusedError, FileNotFoundError)) else CommandError
+        raise kind(f"the API server does not answer at {path}: {error.strerror or error}") from None
     if answer.status != 200:
         raise CommandError(f"the API server answers {answer.status} to {url}", answer.read().decode(errors="replace"))
     return answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from podling.cli import process, systemd
+from podling.cli import lock, process, systemd
 from podling.cli import settings as cluster_settings
 from podling.cli.errors import CommandError
 from podling.cli.settings import Settings
@@ -20,10 +20,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = cluster_settings.existing(args.data_dir)
-    if not stop(settings):
-        print("Podling is not up.")
-        return 0
+    with lock.held(args.data_dir):
+        settings = cluster_settings.existing(args.data_dir)
+        if not stop(settings):
+            print("Podling is not up.")
+            return 0
     up, reset = settings.command("up"), settings.command("reset")
     print(f"Podling is down. Containers go on running: `{up}` takes them up again, `{reset}` removes everything.")
     return 0

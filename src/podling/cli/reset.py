@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from podling.cli import down, run_dir, systemd
+from podling.cli import down, lock, run_dir, systemd
 from podling.cli import settings as cluster_settings
 from podling.cli.errors import CommandError
 from podling.cli.settings import Settings
@@ -30,6 +30,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
+    with lock.held(args.data_dir):
+        return _reset(args)
+
+
+def _reset(args: argparse.Namespace) -> int:
     """Goes through all steps even if one fails, so that calling it again is never worse."""
     settings = _settings(args.data_dir)
     if settings is None:
@@ -73,7 +78,7 @@ def _settings(data_dir: Path) -> Settings | None:
     except CommandError as error:
         print(f"podling reset: {error}; going by the default settings", file=sys.stderr)
         settings = cluster_settings.defaults(data_dir)
-    if settings is None and data_dir.is_dir() and any(data_dir.iterdir()):
+    if settings is None and data_dir.is_dir() and set(os.listdir(data_dir)) - {lock.FILE}:
         raise CommandError(f"{data_dir} holds files and no {cluster_settings.CONFIG_FILE}: not a cluster's directory")
     return settings
 

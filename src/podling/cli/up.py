@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from podling.cli import checks, down, notify, process, run_dir, systemd
+from podling.cli import checks, down, lock, notify, process, run_dir, systemd
 from podling.cli import settings as cluster_settings
 from podling.cli.errors import CommandError
 from podling.cli.notify import Listener
@@ -30,6 +30,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
+    with lock.held(args.data_dir, create=True):
+        return _up(args)
+
+
+def _up(args: argparse.Namespace) -> int:
     started = time.monotonic()
     saved = cluster_settings.load(args.data_dir)
     settings = cluster_settings.wanted(args, saved)
@@ -59,15 +64,16 @@ def _check_machine(settings: Settings, running: Mapping[str, int], *, new: bool)
         if check.problem and check.required:
             raise CommandError(f"{check.name} {check.problem}: {check.remedy} (`podling doctor` checks everything)")
     if new and settings.data_dir.exists():
-        foreign = next((entry.name for entry in settings.data_dir.iterdir()), "")
+        foreign = next((entry.name for entry in settings.data_dir.iterdir() if entry.name != lock.FILE), "")
         if foreign:
             raise CommandError(
                 f'--data-dir {settings.data_dir} holds "{foreign}" and no {CONFIG_FILE}: choose a directory of its own'
             )
     _check_run_dir(settings)
     for name, port in (("server", settings.port), ("agent", settings.agent_port)):
-        if name not in running:
-            _check_port(port, "--port" if name == "server" else "--agent-port")
+        if name not in running and not _is_free(port) and not process.find(settings, name):
+            flag = "--port" if name == "server" else "--agent-port"
+            raise CommandError(f"port {port} is in use: choose another {flag}")
     if "agent" not in running:
         _check_network(settings)
 
@@ -80,7 +86,7 @@ def _check_run_dir(settings: Settings) -> None:
         raise CommandError(f"--run-dir {settings.run_dir} belongs to the cluster in {owner}: choose another")
 
 
-def _check_port(port: int, flag: str) -> None:
+def _is_free(port: int) -> bool:
     # As the servers do it: a port in TIME_WAIT is free, one that someone listens on is not, on whichever address.
     for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0"), (socket.AF_INET, "127.0.0.1")):
         try:
@@ -91,7 +97,8 @@ def _check_port(port: int, flag: str) -> None:
                 probe.bind((address, port))
         except OSError as error:
             if family != socket.AF_INET6 or error.errno == errno.EADDRINUSE:
-                raise CommandError(f"port {port} is in use: choose another {flag}") from None
+                return False
+    return True
 
 
 def _check_network(settings: Settings) -> None:
@@ -176,19 +183,25 @@ def _wait_until_ready(settings: Settings, started: float) -> None:
     """Raises CommandError with the node's own words if it does not become Ready."""
     from podling.cli import api_socket
 
-    left = READY_SECONDS - (time.monotonic() - started)
-    url = f"/api/v1/nodes?watch=1&fieldSelector=metadata.name%3D{settings.node_name}&timeoutSeconds={max(1, int(left))}"
     message = "it is not registered"
-    try:
-        for event in api_socket.watch(settings.api_socket, url, max(1.0, left)):
-            if event["type"] not in ("ADDED", "MODIFIED"):
-                continue
-            condition = ready_condition(event["object"])
-            if condition.get("status") == "True":
-                return
-            message = condition.get("message", message)
-    except TimeoutError:
-        pass
+    while (left := READY_SECONDS - (time.monotonic() - started)) > 0:
+        seconds = max(1, int(left))
+        url = f"/api/v1/nodes?watch=1&fieldSelector=metadata.name%3D{settings.node_name}&timeoutSeconds={seconds}"
+        try:
+            for event in api_socket.watch(settings.api_socket, url, seconds):
+                if event["type"] not in ("ADDED", "MODIFIED"):
+                    continue
+                condition = ready_condition(event["object"])
+                if condition.get("status") == "True":
+                    return
+                message = condition.get("message", message)
+        except TimeoutError:
+            break
+        except api_socket.NobodyListens:
+            # A server that systemd has just started again: it says to systemd alone that it is ready.
+            if not process.find(settings, "server"):
+                raise
+            time.sleep(0.02)
     raise CommandError(f"node {settings.node_name} is not Ready after {READY_SECONDS:.0f} s: {message}")
 
 
