@@ -50,8 +50,10 @@ work=$(mktemp -d /var/tmp/podling-vm-XXXXXX)
 trap '[ -z "${machine:-}" ] || kill "$machine" 2>/dev/null || true; wait; rm -rf "$work"' EXIT
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 git bundle create -q "$work/commits" HEAD
+accel=tcg,thread=multi
+if grep -qwE 'vmx|svm' /proc/cpuinfo && [ -w /dev/kvm ]; then accel=kvm; fi
 TMPDIR=$work qemu-system-x86_64 -machine q35 -cpu max -smp 2 -m 4096 -nographic -no-reboot -snapshot \
-    -accel kvm -accel tcg,thread=multi \
+    -accel $accel \
     -kernel $directory/kernel -initrd $directory/initrd -append 'console=ttyS0 root=/dev/vda rw net.ifnames=0' \
     -drive file=$disk,if=virtio,format=raw,cache=unsafe -device virtio-rng-pci \
     -netdev "user,id=net,hostfwd=tcp:127.0.0.1:$port-:22" -device virtio-net-pci,netdev=net \
