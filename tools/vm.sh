@@ -70,5 +70,5 @@ until on_it true 2>/dev/null; do
     kill -0 $machine 2>/dev/null && [ $tries -lt 120 ] || { tail -n 20 "$work/console" >&2; exit 1; }
     sleep 2
 done
-on_it 'cat >commits && git clone -q commits podling' <"$work/commits"
+on_it 'cat >commits && git clone -q -c advice.detachedHead=false commits podling' <"$work/commits"
 on_it "cd podling && $*"
