@@ -293,7 +293,8 @@ class Cluster:
 
     def leftovers(self, *names: str) -> list[str]:
         """Traces of the cluster on the machine; or, given words (a Pod's UID, a container's ID), of these alone."""
-        words = list(names) or [str(self.directory), self.bridge]
+        units = f"podling-{cluster_settings.Settings(data_dir=self.data_dir).instance}-"
+        words = list(names) or [str(self.directory), self.bridge, units]
         found = []
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         found += [f"mount {line.split()[4]}" for line in mounts if any(word in line for word in words)]

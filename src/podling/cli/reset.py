@@ -43,8 +43,9 @@ def _reset(args: argparse.Namespace) -> int:
     if os.geteuid() != 0:
         raise CommandError("only root can remove the cluster: try with sudo")
     steps: dict[str, Callable[[Settings], object]] = {
-        "server and agent": _stop,
+        "server and agent": down.stop,
         "containers": _kill_containers,
+        "units": _remove_units,
         "mounts": _unmount,
         "network": _remove_network,
         "cgroups": _remove_cgroups,
@@ -81,12 +82,6 @@ def _settings(data_dir: Path) -> Settings | None:
     if settings is None and data_dir.is_dir() and set(os.listdir(data_dir)) - {lock.FILE}:
         raise CommandError(f"{data_dir} holds files and no {cluster_settings.CONFIG_FILE}: not a cluster's directory")
     return settings
-
-
-def _stop(settings: Settings) -> None:
-    down.stop(settings)
-    if systemd.is_running():
-        systemd.remove(settings)
 
 
 def _kill_containers(settings: Settings) -> None:
@@ -127,6 +122,12 @@ def _processes(settings: Settings) -> set[int]:
         if ours and os.path.basename(words[0]) in (b"conmon", b"crun", b"runc", b"catatonit", b"skopeo"):
             pids.add(int(entry.name))
     return {pid for pid in pids if pid and not _is_zombie(pid)}
+
+
+def _remove_units(settings: Settings) -> None:
+    """Once conmon has left them: systemd forgets a unit without a file, and then keeps its cgroup for ever."""
+    if systemd.is_running():
+        systemd.remove(settings)
 
 
 def _is_zombie(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -91,6 +92,12 @@ def remove(settings: Settings) -> None:
     for name in process.NAMES:
         (UNIT_DIRECTORY / unit_name(settings, name)).unlink(missing_ok=True)
     _systemctl("daemon-reload")
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, directory, kind, *_ = line.split()
+        if kind in ("cgroup", "cgroup2"):
+            for name in process.NAMES:
+                with contextlib.suppress(OSError):  # systemd was faster
+                    Path(directory, "system.slice", unit_name(settings, name)).rmdir()
 
 
 def command_line(settings: Settings, name: str) -> list[str]:
