@@ -2,8 +2,8 @@
 # Runs a command in what is committed here, on a new Debian machine: systemd, control groups of version 2 alone, AppArmor,
 # and nothing installed that Podling needs. The machine is emulated, ten times slower than this one where there is no KVM.
 #   tools/vm.sh make demo
-#   tools/vm.sh 'make test || tail -n 50 /var/log/syslog'
-# The first run makes its disk (two minutes); later ones start from the same disk, of which nothing changes.
+#   tools/vm.sh 'make test; journalctl --no-pager -p warning'
+# The first run makes its disk; later ones start from the same disk, of which nothing changes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2; }
@@ -25,11 +25,12 @@ if [ -n "$missing" ]; then
 fi
 
 if [ ! -e $disk ]; then
-    echo "vm: making its disk ..."
-    rm -rf $directory
+    echo "vm: making its disk, which takes some minutes ..."
+    rm -rf --one-file-system $directory
     mkdir -p -m 0700 $directory
     root=$directory/root
-    debootstrap --variant=minbase --include="$packages" bookworm $root >$directory/debootstrap.log
+    debootstrap --variant=minbase --include="$packages" bookworm $root >$directory/debootstrap.log 2>&1 ||
+        { tail -n 20 $directory/debootstrap.log >&2; exit 1; }
     ssh-keygen -q -t ed25519 -N '' -f $directory/key
     install -D -m 0600 $directory/key.pub $root/root/.ssh/authorized_keys
     printf 'auto eth0\niface eth0 inet dhcp\n' >>$root/etc/network/interfaces
@@ -42,7 +43,7 @@ if [ ! -e $disk ]; then
     cp $root/boot/initrd.img-* $directory/initrd
     truncate -s 16G $disk.new
     mke2fs -q -t ext4 -d $root $disk.new
-    rm -rf $root
+    rm -rf --one-file-system $root
     mv $disk.new $disk
 fi
 
@@ -63,7 +64,7 @@ on_it() {
     ssh -q -i $directory/key -p "$port" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
         -o ConnectTimeout=5 -o ServerAliveInterval=30 root@127.0.0.1 "$@"
 }
-echo "vm: starting ..."
+echo "vm: starting ($accel) ..."
 tries=0
 until on_it true 2>/dev/null; do
     tries=$((tries + 1))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from tests.support.api_server import ApiServer
+from tests.support.api_server import ApiServer, running
 from tests.support.relay import Relay
 
 from podling.api.core.v1 import ConfigMap, Event, Namespace, Secret
@@ -42,16 +42,6 @@ async def namespace(client: Client, name: str) -> AsyncIterator[str]:
     """A namespace for one test. It stays, for no controller runs here."""
     await client.create(Namespace(metadata=ObjectMeta(name=name)))
     yield name
-
-
-@asynccontextmanager
-async def running(*parts: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Tasks that are cancelled at the end and must not fail before."""
-    async with asyncio.TaskGroup() as tasks:
-        started = [tasks.create_task(part) for part in parts]
-        yield
-        for task in started:
-            task.cancel()
 
 
 class Recorded:

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 import pytest
-from tests.support.api_server import ApiServer
-from tests.support.controllers import Bench, Test, bench, beside, run
+from tests.support.api_server import ApiServer, running
+from tests.support.controllers import Bench, Test, bench, run
 from tests.support.objects import make_node, make_pod
 
 from podling.api import codec
@@ -28,7 +28,8 @@ def collecting(server: ApiServer, test: Test, **options: Any) -> None:
             await client.create(ServiceAccount(metadata=ObjectMeta(name="default", namespace=it.namespace)))
             informers = InformerSet(own)
             controller = PodGCController(own, informers, **options)
-            await beside(informers.run(), beside(controller.run(), test(it)))
+            async with running(informers.run(), controller.run()):
+                await test(it)
 
     asyncio.run(scenario())
 
@@ -62,12 +63,8 @@ def test_the_oldest_finished_pods_beyond_the_threshold_go(server: ApiServer) -> 
 
 
 def owned(name: str, namespace: str, *owners: ConfigMap, block: bool = False) -> ConfigMap:
-    references = [
-        {"apiVersion": "v1", "kind": "ConfigMap", "name": o.metadata.name, "uid": o.metadata.uid} for o in owners
-    ]
-    if block:
-        for reference in references:
-            reference["blockOwnerDeletion"] = True  # type: ignore[assignment]
+    kind = {"apiVersion": "v1", "kind": "ConfigMap", **({"blockOwnerDeletion": True} if block else {})}
+    references = [{**kind, "name": owner.metadata.name, "uid": owner.metadata.uid} for owner in owners]
     return codec.convert({"metadata": {"name": name, "namespace": namespace, "ownerReferences": references}}, ConfigMap)
 
 
@@ -138,16 +135,21 @@ def test_an_owner_deleted_in_the_foreground_goes_after_those_that_block_it(serve
     run(server, test)
 
 
+def event(name: str, namespace: str, last: float) -> Event:
+    """Last seen at that time, in seconds of the clock."""
+    document = {
+        "metadata": {"name": name, "namespace": namespace},
+        "involvedObject": {"kind": "Pod", "name": "x", "namespace": namespace},
+        "lastTimestamp": from_seconds(last),
+    }
+    return codec.convert(document, Event)
+
+
 def test_events_go_when_their_time_is_over_and_not_before(server: ApiServer) -> None:
     async def scenario() -> None:
         async with asyncio.timeout(60), server.client() as client, bench(client) as it:
             for name, last in (("old", 10.0), ("new", 4e9)):
-                document = {
-                    "metadata": {"name": name, "namespace": it.namespace},
-                    "involvedObject": {"kind": "Pod", "name": "x", "namespace": it.namespace},
-                    "lastTimestamp": from_seconds(last),
-                }
-                await client.create(codec.convert(document, Event))
+                await client.create(event(name, it.namespace, last))
             # Not an hour, but no time at all: the creation of both is over, the last sight of one is to come.
             wait = await EventTTLController(client, ttl=-5.0).expire()
             assert [e.metadata.name for e in (await client.list(Event, it.namespace)).items] == ["new"]
@@ -164,12 +166,7 @@ def test_the_next_look_at_events_is_when_the_oldest_of_all_pages_expires(
     async def scenario() -> None:
         async with asyncio.timeout(60), server.client() as client, bench(client) as it:
             for name, ahead in (("a", 0.0), ("b", 5000.0)):
-                document = {
-                    "metadata": {"name": name, "namespace": it.namespace},
-                    "involvedObject": {"kind": "Pod", "name": "x", "namespace": it.namespace},
-                    "lastTimestamp": from_seconds(time.time() + ahead),
-                }
-                await client.create(codec.convert(document, Event))
+                await client.create(event(name, it.namespace, time.time() + ahead))
             assert await EventTTLController(client, ttl=300.0).expire() <= 300
 
     asyncio.run(scenario())

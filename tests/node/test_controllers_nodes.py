@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.support.api_server import ApiServer
-from tests.support.controllers import Bench, Test, bench, beside, run
+from tests.support.api_server import ApiServer, running
+from tests.support.controllers import Bench, Test, bench, run
 from tests.support.objects import make_node
 
 from podling.api import codec
@@ -24,7 +24,8 @@ def lifecycle(server: ApiServer, test: Test, grace_period: float) -> None:
             await client.create(ServiceAccount(metadata=ObjectMeta(name="default", namespace=it.namespace)))
             informers = InformerSet(own)
             controller = NodeLifecycleController(own, informers, grace_period=grace_period)
-            await beside(informers.run(), beside(controller.run(), test(it)))
+            async with running(informers.run(), controller.run()):
+                await test(it)
 
     asyncio.run(scenario())
 
@@ -81,10 +82,8 @@ def test_a_node_that_renews_its_lease_stays_ready(server: ApiServer) -> None:
                 await it.client.patch(Lease, "node-1", "kube-node-lease", patch)
                 await asyncio.sleep(0.1)
 
-        async def others_are_lost() -> None:
+        async with running(renew()):
             await it.until(lambda: (c := ready(nodes.get("", "silent"))) and c.status == "Unknown")
-
-        await beside(renew(), others_are_lost())
         assert ready(nodes.get("", "node-1")).status == "True"
         await it.client.delete(Lease, "node-1", "kube-node-lease")
 

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.support.api_server import ApiServer
+from tests.support.api_server import ApiServer, running
 
 from podling.api.coordination.v1 import Lease
 from podling.api.core.v1 import Container, Node, Pod, PodCondition, PodSpec, PodStatus, ServiceAccount
@@ -41,15 +41,6 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
             await scenario()
 
     asyncio.run(bounded())
-
-
-@asynccontextmanager
-async def running(*parts: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as tasks:
-        owned = [tasks.create_task(part) for part in parts]
-        yield
-        for task in owned:
-            task.cancel()
 
 
 # Pods

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.api_server import ApiServer
+from tests.support.api_server import ApiServer, own_namespace, running
 from tests.support.objects import make_node, make_pod
 from tests.support.relay import Relay
 
-from podling.api.core.v1 import Event, Namespace, Node, Pod, PodCondition, ServiceAccount
+from podling.api.core.v1 import Event, Node, Pod, PodCondition, ServiceAccount
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.status import ApiError
 from podling.client.client import Client, ClientConfig, ConnectionFailed, EventType
@@ -82,39 +82,27 @@ class Bench:
 
 
 Test = Callable[[Bench], Awaitable[None]]
-_numbers = iter(range(1000))
 
 
 @asynccontextmanager
 async def bench(client: Client) -> AsyncIterator[Bench]:
-    name = f"test-{next(_numbers)}"
-    await client.create(Namespace(metadata=ObjectMeta(name=name)))
-    await client.create(ServiceAccount(metadata=ObjectMeta(name="default", namespace=name)))
-    bench = Bench(client, name)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            watching = [tasks.create_task(informer.run()) for informer in (bench.pods, bench.events)]
+    async with own_namespace(client) as name:
+        await client.create(ServiceAccount(metadata=ObjectMeta(name="default", namespace=name)))
+        bench = Bench(client, name)
+        async with running(bench.pods.run(), bench.events.run()):
             yield bench
-            for task in watching:
-                task.cancel()
-    finally:
-        for pod in (await client.list(Pod, name)).items:
-            await client.delete(Pod, pod.metadata.name, name, grace_period_seconds=0)
-        for node in (await client.list(Node)).items:
-            await client.delete(Node, node.metadata.name)
-
-
-async def with_scheduler(client: Client, work: Awaitable[None]) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        scheduling = tasks.create_task(Scheduler(client).run())
-        await work
-        scheduling.cancel()
 
 
 def run(server: ApiServer, test: Test) -> None:
     async def scenario() -> None:
-        async with asyncio.timeout(60), server.client() as client, server.client() as own, bench(client) as it:
-            await with_scheduler(own, test(it))
+        async with (
+            asyncio.timeout(60),
+            server.client() as client,
+            server.client() as own,
+            bench(client) as it,
+            running(Scheduler(own).run()),
+        ):
+            await test(it)
 
     asyncio.run(scenario())
 
@@ -158,10 +146,8 @@ def test_a_pod_that_was_there_before_the_scheduler_is_placed_too(server: ApiServ
             await it.node("node-1")
             await it.pod("early")
 
-            async def placed() -> None:
+            async with running(Scheduler(own).run()):
                 assert await it.placed("early") == "node-1"
-
-            await with_scheduler(own, placed())
 
     asyncio.run(scenario())
 
@@ -304,15 +290,12 @@ def test_a_binding_that_fails_is_tried_again(server: ApiServer, tmp_path: Path) 
             server.client() as client,
             CutOnBinding(ClientConfig(socket=str(relay.path)), relay) as unlucky,
             bench(client) as it,
+            running(Scheduler(unlucky).run()),
         ):
-
-            async def test() -> None:
-                await it.node("node-1")
-                await it.pod("web")
-                assert await it.placed("web") == "node-1"
-                assert unlucky.attempts == 2
-
-            await with_scheduler(unlucky, test())
+            await it.node("node-1")
+            await it.pod("web")
+            assert await it.placed("web") == "node-1"
+            assert unlucky.attempts == 2
 
     asyncio.run(scenario())
 
@@ -375,7 +358,7 @@ def test_while_the_server_is_killed_again_and_again_every_pod_is_placed_and_no_n
                                 return
                             raise
 
-                async def test() -> None:
+                async with running(Scheduler(own).run()):
                     for batch in range(5):
                         async with asyncio.TaskGroup() as tasks:
                             for number in range(8):
@@ -384,8 +367,6 @@ def test_while_the_server_is_killed_again_and_again_every_pod_is_placed_and_no_n
                     await it.until(lambda: len([p for p in it.pods.list() if p.spec.node_name]) == 40)
                     placed = [pod.spec.node_name for pod in it.pods.list()]
                     assert sorted(placed.count(f"node-{n}") for n in range(4)) == [10, 10, 10, 10]
-
-                await with_scheduler(own, test())
         finally:
             server.kill()
 

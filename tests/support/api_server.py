@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from podling.api.core.v1 import Namespace
+from podling.api.core.v1 import Namespace, Node, Pod
+from podling.api.meta.v1 import ObjectMeta
 from podling.client.client import Client, ClientConfig, ConnectionFailed
 
 _PROGRAM = """
@@ -107,6 +110,33 @@ async def api_server(directory: Path) -> AsyncIterator[ApiServer]:
         yield server
     finally:
         server.kill()
+
+
+_numbers = itertools.count()
+
+
+@contextlib.asynccontextmanager
+async def own_namespace(client: Client) -> AsyncIterator[str]:
+    """A new namespace. Afterwards its Pods go, and all Nodes with them: the module's other tests have their own."""
+    name = f"test-{next(_numbers)}"
+    await client.create(Namespace(metadata=ObjectMeta(name=name)))
+    try:
+        yield name
+    finally:
+        for pod in (await client.list(Pod, name)).items:
+            await client.delete(Pod, pod.metadata.name, name, grace_period_seconds=0)
+        for node in (await client.list(Node)).items:
+            await client.delete(Node, node.metadata.name)
+
+
+@contextlib.asynccontextmanager
+async def running(*parts: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Parts of Podling beside the test; they must not fail, and are cancelled at the end."""
+    async with asyncio.TaskGroup() as tasks:
+        started = [tasks.create_task(part) for part in parts]
+        yield
+        for task in started:
+            task.cancel()
 
 
 def free_port() -> int:

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from tests.support.api_server import ApiServer
+from tests.support.api_server import ApiServer, own_namespace, running
 from tests.support.objects import make_pod
 
 from podling.api.core.v1 import ConfigMap, Endpoints, Event, Namespace, Node, Pod, ServiceAccount
-from podling.api.meta.v1 import ObjectMeta
 from podling.api.status import ApiError
 from podling.client.client import Client, EventType
 from podling.client.informer import Informer, InformerSet
@@ -28,6 +27,7 @@ class Bench:
         self.client = client
         self.namespace = namespace
         self.informers = InformerSet(client)
+        self._seen: list[Any] = []
         self._changed = asyncio.Event()
 
     def view(self, type: type[T]) -> Informer[T]:
@@ -36,8 +36,6 @@ class Bench:
             self._seen.append(informer)
             informer.add_handler(self._on_change)
         return informer
-
-    _seen: list[Any]
 
     def _on_change(self, type: EventType, obj: Any, old: Any) -> None:
         self._changed.set()
@@ -84,42 +82,27 @@ class Bench:
 
 
 Test = Callable[[Bench], Awaitable[None]]
-_numbers = iter(range(1000))
 
 
 @asynccontextmanager
 async def bench(client: Client) -> AsyncIterator[Bench]:
-    name = f"test-{next(_numbers)}"
-    await client.create(Namespace(metadata=ObjectMeta(name=name)))
-    it = Bench(client, name)
-    it._seen = []
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(it.informers.run())
+    async with own_namespace(client) as name:
+        it = Bench(client, name)
+        async with running(it.informers.run()):
             yield it
-            watching.cancel()
-    finally:
-        for pod in (await client.list(Pod, name)).items:
-            await client.delete(Pod, pod.metadata.name, name, grace_period_seconds=0)
-        for node in (await client.list(Node)).items:
-            await client.delete(Node, node.metadata.name)
-
-
-async def beside(part: Awaitable[None], work: Awaitable[None]) -> None:
-    async def run_part() -> None:
-        await part
-
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(run_part())
-        await work
-        running.cancel()
 
 
 def run(server: ApiServer, test: Test) -> None:
     """With all controllers."""
 
     async def scenario() -> None:
-        async with asyncio.timeout(60), server.client() as client, server.client() as own, bench(client) as it:
-            await beside(Manager(own, root_ca=ROOT_CA).run(), test(it))
+        async with (
+            asyncio.timeout(60),
+            server.client() as client,
+            server.client() as own,
+            bench(client) as it,
+            running(Manager(own, root_ca=ROOT_CA).run()),
+        ):
+            await test(it)
 
     asyncio.run(scenario())

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
-from podling.api import codec, defaults
+from podling.api import codec, defaults, validation
 from podling.api.core.v1 import Pod
 from podling.api.field import FieldError
 
@@ -88,6 +88,11 @@ def make(manifest: str = "", *, apply_defaults: bool = True) -> Pod:
 def implemented(errors: Sequence[FieldError]) -> list[FieldError]:
     """Without the refusals of what Podling does not implement yet: what upstream would say."""
     return [error for error in errors if error.detail != NOT_IMPLEMENTED]
+
+
+def check_creation(case: Case) -> None:
+    """A good Pod with the case's mistake is refused for it, as upstream would."""
+    check(implemented(validation.validate_create(make(case.manifest))), case)
 
 
 def check(errors: Sequence[FieldError], case: Case) -> None:

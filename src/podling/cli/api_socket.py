@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -34,10 +35,11 @@ def get(path: Path, url: str, timeout: float = 10.0) -> Any:
 
 
 def watch(path: Path, url: str, timeout: float) -> Iterator[Any]:
-    """The watch events of `url`; ends, or raises TimeoutError, after `timeout` seconds."""
-    with _answer(path, url, timeout) as answer:
+    """The watch events of `url`; ends, or raises TimeoutError, after `timeout` seconds, and ends when the server does."""
+    with _answer(path, url, timeout) as answer, contextlib.suppress(ConnectionError, http.client.HTTPException):
         for line in answer:
-            yield json.loads(line)
+            if line.endswith(b"\n"):  # a server that dies breaks off anywhere
+                yield json.loads(line)
 
 
 def _answer(path: Path, url: str, timeout: float) -> http.client.HTTPResponse:

@@ -71,6 +71,7 @@ def _check_machine(settings: Settings, running: Mapping[str, int], *, new: bool)
             )
     _check_run_dir(settings)
     for name, port in (("server", settings.port), ("agent", settings.agent_port)):
+        # systemd may have started it again just now.
         if name not in running and not _is_free(port) and not process.find(settings, name):
             flag = "--port" if name == "server" else "--agent-port"
             raise CommandError(f"port {port} is in use: choose another {flag}")
@@ -198,7 +199,7 @@ def _wait_until_ready(settings: Settings, started: float) -> None:
         except TimeoutError:
             break
         except api_socket.NobodyListens:
-            # A server that systemd has just started again: it says to systemd alone that it is ready.
+            # A server that systemd has just started again, or a command that was killed: no event tells that it is ready.
             if not process.find(settings, "server"):
                 raise
             time.sleep(0.02)

@@ -33,8 +33,8 @@ class Informer(Generic[T]):
     With `resource`, `type` may be one that holds less of each object than the scheme's (its metadata, say).
 
     Objects handed out are shared: never change them, copy them first (`copy.replace`, `msgspec.structs.replace`).
-    After any interruption handlers see exactly the difference: what came, changed and vanished in between, once each,
-    in the order in which the objects were created.
+    After any interruption handlers see exactly the difference, once each: what vanished in between, then what came and
+    changed, in the order in which the objects were created.
     """
 
     def __init__(
