@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from tests.support import images
-from tests.support.cluster import Cluster, eventually
+from tests.support.cluster import Cluster, eventually, unique
 from tests.support.pods import container, mount, pod
+from tests.support.raw_image import artifact
 from tools.oci_layout import Layer
 from tools.registry import Registry
 
@@ -58,6 +59,32 @@ def test_merged_layers_are_seen_read_only_and_not_executable(
     assert "fieldPath" not in pulled["involvedObject"]
     cluster.kubectl("delete", "pod", "p")
     eventually(lambda: not [line for line in cluster.leftovers(str(cluster.run_dir)) if "/images/" in line])
+
+
+def test_an_artifacts_files_are_seen_read_only(cluster: Cluster, namespace: str, registry: Registry) -> None:
+    name = f"{unique('artifact')}:1"
+    artifact({"weights.bin": b"w1", "docs/readme": b"read me"}).upload(registry, f"docker.io/library/{name}")
+    script = "exec 2>&1; cd /data; find . -type f | sort; cat weights.bin docs/readme; echo; touch weights.bin; true"
+    main = container("main", script, volumeMounts=[mount("data", "/data")], securityContext={"runAsUser": 1000})
+    cluster.apply(pod("p", main, volumes=[volume(name)], restartPolicy="Never"))
+    cluster.wait("pod/p", "jsonpath={.status.phase}=Succeeded")
+    assert cluster.logs("p").splitlines() == [
+        "./docs/readme",
+        "./weights.bin",
+        "w1read me",
+        "touch: weights.bin: Read-only file system",
+    ]
+
+
+def test_a_container_of_an_artifact_says_that_it_cannot_be(
+    cluster: Cluster, namespace: str, registry: Registry
+) -> None:
+    name = f"{unique('artifact')}:1"
+    artifact({"weights.bin": b"w2"}).upload(registry, f"docker.io/library/{name}")
+    cluster.apply(pod("p", {"name": "main", "image": name}))
+    cluster.wait("pod/p", "jsonpath={.status.containerStatuses[0].state.waiting.reason}=CreateContainerError")
+    (status,) = cluster.get("pod", "p")["status"]["containerStatuses"]
+    assert "is an OCI artifact without a root file system" in status["state"]["waiting"]["message"]
 
 
 def test_image_of_a_volume_is_in_use_and_not_pruned(cluster: Cluster, namespace: str, registry: Registry) -> None:

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from tests.support.image_store import NOTHING, PULLER, build, leftovers, pull_failure, store, through, writers
 from tests.support.proxy import Proxy
-from tests.support.raw_image import docker_image, image, member, tar
-from tools.oci_layout import ImageSpec, Layer, host_architecture
+from tests.support.raw_image import RawImage, docker_image, image, member, tar
+from tools.oci_layout import INDEX, ImageSpec, Layer, host_architecture
 from tools.registry import Registry
 
 from podling.runtime.native import rootfs
-from podling.runtime.protocol import AuthConfig, ImagePullError
+from podling.runtime.protocol import AuthConfig, CRIError, ImagePullError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -289,6 +289,75 @@ def test_index_without_this_platform_is_an_error(registry: Registry, tmp_path: P
         'failed to pull and unpack image "docker.io/library/foreign:1": no match for platform in manifest: not found: '
         f"none for linux/{host_architecture()}"
     )
+    assert leftovers(tmp_path) == NOTHING
+
+
+@pytest.mark.parametrize("form", ["OCI", "Docker"])
+def test_a_single_image_for_another_machine_is_an_error(registry: Registry, tmp_path: Path, form: str) -> None:
+    made = image([tar(member("file", b"x"))], architecture="s390x")
+    (docker_image(made) if form == "Docker" else made).upload(registry, "docker.io/library/alien:1")
+    error = pull_failure(tmp_path, registry.registries_conf, "alien:1")
+    assert error.message == (
+        'failed to pull and unpack image "docker.io/library/alien:1": no match for platform in manifest: not found: '
+        f"none for linux/{host_architecture()}, the image is for linux/s390x"
+    )
+    assert leftovers(tmp_path) == NOTHING
+
+
+def test_an_archive_for_another_machine_is_not_loaded(registry: Registry, tmp_path: Path) -> None:
+    layout = image([tar(member("file", b"x"))], architecture="s390x").layout(tmp_path / "layout", "example.com/alien:1")
+
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images_store:
+            with pytest.raises(CRIError, match=r"the image is for linux/s390x"):
+                await images_store.load(layout)
+            assert await images_store.list_images() == []
+        assert leftovers(tmp_path) == NOTHING
+
+    asyncio.run(run())
+
+
+def in_index(raw: RawImage, **platform: str) -> RawImage:
+    """An index whose only entry is that manifest or index."""
+    entry = {"mediaType": raw.media_type, "digest": raw.digest, "size": len(raw.manifest), "platform": platform}
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}).encode()
+    return RawImage(manifest, {}, INDEX)
+
+
+def test_an_index_within_an_index_leads_to_the_image(registry: Registry, tmp_path: Path) -> None:
+    """image-index.md: "Implementations SHOULD support ... application/vnd.oci.image.index.v1+json (nested index)"."""
+    made = image([tar(member("file", b"inside"))])
+    made.upload(registry, "docker.io/library/nested:image")
+    inner = in_index(made, os="linux", architecture=host_architecture())
+    inner.upload(registry, "docker.io/library/nested:inner")
+    outer = in_index(inner, os="linux", architecture=host_architecture())
+    outer.upload(registry, "docker.io/library/nested:1")
+
+    async def run() -> None:
+        async with store(tmp_path, registry.registries_conf) as images_store:
+            (layer,) = await images_store.layers(await images_store.pull_image("nested:1"))
+            assert (layer / "file").read_bytes() == b"inside"
+            found = await images_store.image_status("nested:1")
+            assert found is not None
+            known = [digest.partition("@")[2] for digest in found.repo_digests]
+            assert known == [outer.digest, inner.digest, made.digest]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("part", ["config", "layers"])
+def test_a_blob_of_another_size_than_its_descriptor_says_is_refused(
+    registry: Registry, tmp_path: Path, part: str
+) -> None:
+    """descriptor.md: "If the length of the retrieved content does not match the specified length, the content SHOULD NOT be
+    trusted"."""
+    made = image([tar(member("file", b"x"))])
+    document = json.loads(made.manifest)
+    descriptor = document["config"] if part == "config" else document["layers"][0]
+    descriptor["size"] += 1
+    RawImage(json.dumps(document).encode(), made.blobs).upload(registry, "docker.io/library/sized:1")
+    error = pull_failure(tmp_path, registry.registries_conf, "sized:1")
+    assert f"the manifest says {descriptor['size']}" in error.message or "size" in error.message
     assert leftovers(tmp_path) == NOTHING
 
 

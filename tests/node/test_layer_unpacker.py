@@ -6,6 +6,7 @@ import asyncio
 import bz2
 import gzip
 import hashlib
+import io
 import lzma
 import os
 import stat
@@ -158,6 +159,81 @@ def test_whiteouts_hide_what_lies_below_and_nothing_else(tmp_path: Path) -> None
         member("never/.wh.there", b""),
     )
     assert merged(tmp_path, lower, upper) == {"d/kept": b"2", "d/new": b"5", "o/fresh": b"6"}
+
+
+@pytest.mark.parametrize("first", ["whiteout", "content"])
+@pytest.mark.parametrize("whiteout", [".wh.d", "d/.wh..wh..opq"])
+@pytest.mark.parametrize("below", ["d", "d/e/f"])
+def test_whiteouts_apply_to_lower_layers_only_whatever_the_order(
+    tmp_path: Path, first: str, whiteout: str, below: str
+) -> None:
+    """layer.md: \"Whiteout files MUST only apply to resources in lower/parent layers\"; a directory that a layer removes
+    and makes again holds nothing of before."""
+    lower = tar(member("d/old", b"1"), member("d/e/f/old", b"2"), member("d/e/old", b"3"))
+    entries = [member(whiteout, b""), member(f"{below}/new", b"4")]
+    upper = tar(*(entries if first == "whiteout" else reversed(entries)))
+    assert merged(tmp_path, lower, upper) == {f"{below}/new": b"4"}
+
+
+@pytest.mark.parametrize("first", ["whiteout", "content"])
+def test_a_file_beside_its_own_whiteout_is_the_layers(tmp_path: Path, first: str) -> None:
+    """\"Files that are present in the same layer as a whiteout file can only be hidden by subsequent layers.\""""
+    entries = [member(".wh.file", b""), member("file", b"new")]
+    upper = tar(*(entries if first == "whiteout" else reversed(entries)))
+    assert merged(tmp_path, tar(member("file", b"old")), upper) == {"file": b"new"}
+
+
+def test_a_removed_directory_that_a_link_replaces_is_a_link(tmp_path: Path) -> None:
+    lower = tar(member("d/old", b"1"), member("other/x", b"2"))
+    upper = tar(member(".wh.d", b""), member("d", type=tarfile.SYMTYPE, linkname="other"))
+    assert merged(tmp_path, lower, upper) == {"other/x": b"2"}
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "symlink"])
+def test_an_entry_takes_the_place_of_what_lies_below_unless_both_are_directories(tmp_path: Path, kind: str) -> None:
+    """layer.md, "Applying Changesets\"."""
+    made = {
+        "file": member("a", b"new"),
+        "directory": member("a", **DIRECTORY),
+        "symlink": member("a", type=tarfile.SYMTYPE, linkname="b/x"),
+    }
+    for number, lower in enumerate((member("a", b"old"), member("a/old", b"old"), member("a", **DIRECTORY))):
+        (tmp_path / str(number)).mkdir()
+        found = merged(tmp_path / str(number), tar(lower, member("b/x", b"1")), tar(made[kind]))
+        kept = {"a/old": b"old"} if kind == "directory" and number == 1 else {}
+        new = {"file": {"a": b"new"}, "directory": {}, "symlink": {"a": b"1"}}[kind]
+        assert found == {"b/x": b"1", **kept, **new}
+
+
+def test_a_directorys_attributes_are_those_of_the_topmost_layer_that_has_it(tmp_path: Path) -> None:
+    """\"its attributes are set to those of the changeset\"."""
+    lower = tar(member("d", **{**DIRECTORY, "mode": 0o700, "uid": 1}), member("d/file", b"1"))
+    upper = tar(member("d", **{**DIRECTORY, "mode": 0o1777, "uid": 5}))
+    places = unpacked(tmp_path, lower, upper)
+    rootfs.mount_readonly(tmp_path / "merged", places[::-1], tmp_path / "empty")
+    try:
+        status = (tmp_path / "merged/d").stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o1777, 5)
+        assert (tmp_path / "merged/d/file").read_bytes() == b"1"
+    finally:
+        rootfs.unmount(tmp_path / "merged")
+
+
+def test_pipes_are_kept(tmp_path: Path) -> None:
+    """\"File Types: ... named pipe\"; sockets cannot be in a tar, device nodes are left out (docs/images.md)."""
+    (layer,) = unpacked(tmp_path, tar(member("pipe", type=tarfile.FIFOTYPE, mode=0o622)))
+    assert stat.S_ISFIFO((layer / "pipe").lstat().st_mode)
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_all_forms_of_tar_are_read(tmp_path: Path, form: int) -> None:
+    """\"Layers ... tar archive\": ustar, with the extensions of GNU and PAX."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        info, content = member("x" * 90 + "/" + "y" * 60, b"content", uid=7, mtime=1_000_000_000)
+        archive.addfile(info, io.BytesIO(content))
+    (layer,) = unpacked(tmp_path, buffer.getvalue())
+    assert (layer / ("x" * 90) / ("y" * 60)).read_bytes() == b"content"
 
 
 def test_layer_cannot_speak_to_overlayfs(tmp_path: Path) -> None:

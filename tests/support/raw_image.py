@@ -9,7 +9,7 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tools.oci_layout import CONFIG, INDEX, MANIFEST, host_architecture
 from tools.registry import Registry
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+EMPTY = "application/vnd.oci.empty.v1+json"
 COMPRESSED = {"gzip": "+gzip", "zstd": "+zstd", "": ""}
 
 
@@ -119,6 +120,25 @@ def image(
         "layers": [{"mediaType": kind, "digest": digest_of(blob), "size": len(blob)} for blob in packed],
     }
     return RawImage(json.dumps(manifest).encode(), {digest_of(blob): blob for blob in [raw, *packed]})
+
+
+def artifact(
+    files: Mapping[str | None, bytes], *, config_type: str = EMPTY, config: bytes = b"{}", **fields: Any
+) -> RawImage:
+    """Files by their titles, as `oras push` sends them: a blob each. None stands for a blob without a title."""
+    layers: list[dict[str, Any]] = []
+    for title, content in files.items():
+        layer = {"mediaType": "application/octet-stream", "digest": digest_of(content), "size": len(content)}
+        layers.append(layer if title is None else {**layer, "annotations": {"org.opencontainers.image.title": title}})
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": "application/vnd.example.model",
+        "config": {"mediaType": config_type, "digest": digest_of(config), "size": len(config)},
+        "layers": layers,
+        **fields,
+    }
+    return RawImage(json.dumps(document).encode(), {digest_of(blob): blob for blob in (config, *files.values())})
 
 
 def docker_image(raw: RawImage) -> RawImage:

@@ -271,13 +271,15 @@ class ImageConfig(Struct, kw_only=True):
 
 class Image(Struct, kw_only=True):
     id: str
-    """sha256:<hex> of the configuration."""
+    """sha256:<hex> of the configuration; of an artifact, of the manifest."""
     repo_tags: list[str] = field(default_factory=list)
     repo_digests: list[str] = field(default_factory=list)
     size: int = 0
     """Bytes that it takes on the disk, with the layers that it shares."""
     pinned: bool = False
     config: ImageConfig = field(default_factory=ImageConfig)
+    artifact: bool = False
+    """An OCI artifact: files for a volume, without a root file system. An extension of CRI's message."""
 
 
 class AuthConfig(Struct, kw_only=True):

@@ -111,6 +111,11 @@ class Container:
             record.stop_signal = stop_signal.canonical(
                 record.config.stop_signal or image.config.stop_signal or "SIGTERM"
             )
+            if image.artifact:
+                raise CRIError(
+                    "CreateContainerError",
+                    f'"{record.image_name}" is an OCI artifact without a root file system: only an image volume can mount it',
+                )
             layers = await self._host.images.layers(image.id)
             image_mounts = {
                 index: await self._image_layers(mount)

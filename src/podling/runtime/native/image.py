@@ -31,7 +31,7 @@ from podling.runtime.native.image_archive import ArchivedImage
 from podling.runtime.native.image_check import RegistryCheck
 from podling.runtime.native.image_fetch import Fetched, Fetcher
 from podling.runtime.native.image_layers import Layers
-from podling.runtime.native.image_metadata import Metadata, StoredImage, StoredLayer
+from podling.runtime.native.image_metadata import Metadata, StoredArtifact, StoredImage, StoredLayer
 from podling.runtime.native.image_pins import Pins
 from podling.runtime.native.image_skopeo import Skopeo, SkopeoError
 from podling.runtime.native.image_unpack import UnpackError
@@ -130,7 +130,7 @@ class ImageStore:
     async def _mend(self, stored: StoredImage) -> None:
         try:
             async with self._skopeo.writing() as lock:
-                await self._unpack(stored.layers, lock)
+                await self._unpack(stored, lock)
             self._metadata.image(stored)
         except (UnpackError, OSError, ValueError) as error:
             log.warning("image %s (%s) is lost: %s", stored.id, ", ".join(stored.names) or "no name", error)
@@ -256,7 +256,7 @@ class ImageStore:
         Raises UnpackError, OSError; ValueError for a malformed image.
         """
         stored = await asyncio.to_thread(self._describe, fetched, names)
-        await self._unpack(stored.layers, lock)
+        await self._unpack(stored, lock)
         await asyncio.to_thread(self._metadata.add, stored)
         self._settle()
         return f"sha256:{stored.id}"
@@ -265,24 +265,43 @@ class ImageStore:
         raw = self._metadata.blob(fetched.manifest).read_bytes()
         self._metadata.add_blob(raw)  # skopeo leaves it to the kernel when it reaches the disk
         manifest = image_manifest.manifest(raw)
-        _, diff_ids = image_manifest.config(self._metadata.blob(manifest.config.digest).read_bytes())
-        if len(diff_ids) != len(manifest.layers):
-            raise ValueError(f"{len(manifest.layers)} layers, but {len(diff_ids)} diff ids")
+        for blob in (manifest.config, *manifest.layers):
+            size = self._metadata.blob(blob.digest).stat().st_size
+            if blob.size not in (None, size):  # skopeo compares digests alone
+                raise ValueError(f"{blob.digest} has {size} bytes, the manifest says {blob.size}")
+        layers: list[StoredLayer] = []
+        artifact = None
+        if manifest.is_artifact:
+            image_id = fetched.manifest
+            files = {path: file.digest for path, file in manifest.files().items()}
+            artifact = StoredArtifact(manifest.config.digest, files)
+        else:
+            image_id = manifest.config.digest
+            _, diff_ids = image_manifest.config(self._metadata.blob(image_id).read_bytes())
+            if len(diff_ids) != len(manifest.layers):
+                raise ValueError(f"{len(manifest.layers)} layers, but {len(diff_ids)} diff ids")
+            layers = [
+                StoredLayer(diff_id, layer.digest, self._metadata.blob(layer.digest).stat().st_size)
+                for diff_id, layer in zip(diff_ids, manifest.layers, strict=True)
+            ]
         return StoredImage(
-            id=manifest.config.digest.removeprefix("sha256:"),
+            id=image_id.removeprefix("sha256:"),
             names=names,
             repositories=[image_name.parse(name).repository for name in names],
             digests=fetched.digests,
             manifest=fetched.manifest,
-            layers=[
-                StoredLayer(diff_id, layer.digest, self._metadata.blob(layer.digest).stat().st_size)
-                for diff_id, layer in zip(diff_ids, manifest.layers, strict=True)
-            ],
+            layers=layers,
+            artifact=artifact,
         )
 
-    async def _unpack(self, layers: Sequence[StoredLayer], lock: int) -> None:
-        packed = {layer.diff_id: self._metadata.blob(layer.digest) for layer in layers}
-        await self._layers.make(packed, keep_open=(lock,))
+    async def _unpack(self, stored: StoredImage, lock: int) -> None:
+        """Makes the image's directories out of its blobs, as far as they are missing."""
+        if stored.artifact is not None:
+            files = {path: self._metadata.blob(digest) for path, digest in stored.artifact.files.items()}
+            await self._layers.link(f"sha256:{stored.id}", files)
+        else:
+            packed = {layer.diff_id: self._metadata.blob(layer.digest) for layer in stored.layers}
+            await self._layers.make(packed, keep_open=(lock,))
 
     def _settle(self) -> None:
         """Nobody waits for it: an image can be used before the disk has it."""
@@ -416,7 +435,10 @@ class ImageStore:
         return await asyncio.to_thread(self._measure)
 
     def _measure(self) -> FilesystemUsage:
-        finished = {*self._layers.root.iterdir(), *(self._metadata.blobs / "sha256").iterdir()}
+        # The files of artifacts are the blobs themselves.
+        artifacts = {name for name, image in self._metadata.snapshot().images.items() if image.artifact}
+        layers = (path for path in self._layers.root.iterdir() if path.name not in artifacts)
+        finished = {*layers, *(self._metadata.blobs / "sha256").iterdir()}
         for gone in self._usage.keys() - finished:
             del self._usage[gone]
         for path in finished - self._usage.keys():
@@ -436,7 +458,7 @@ def _cause(error: Exception) -> str:
     if isinstance(error, UnpackError):
         return f"failed to unpack: {error}"
     if isinstance(error, OSError):
-        return "no space left on device" if error.errno == errno.ENOSPC else str(error)
+        return "no space left on device" if error.errno == errno.ENOSPC else f"failed to unpack: {error.strerror}"
     return f"malformed image: {error}"
 
 

@@ -24,6 +24,9 @@ from podling.runtime.protocol import AuthConfig
 _ATTEMPTS = 4
 """Of one pull whose connection breaks. Layers that arrived are not fetched again."""
 
+_MAX_INDEXES = 3
+"""On the way to an image: an index may lead to another one (image-index.md)."""
+
 _Run = Callable[..., Awaitable[bytes]]
 
 
@@ -79,8 +82,15 @@ class Fetcher:
             digests = [image_manifest.digest_of(raw)]
             if name.digest not in ("", digests[0]):
                 raise ValueError(f"the manifest does not match its digest: it is {digests[0]}")
-            if instance := image_manifest.instance(raw):
-                digests.append(instance)
+            while instance := image_manifest.instance(raw):
+                digests.append(instance.digest)
+                if not instance.is_index:
+                    break
+                if len(digests) > _MAX_INDEXES:
+                    raise ValueError(f"more than {_MAX_INDEXES} indexes, one within another")
+                raw = await run("inspect", "--raw", *inspect, f"docker://{name.repository}@{instance.digest}")
+                if image_manifest.digest_of(raw) != instance.digest:
+                    raise ValueError(f"the manifest does not match its digest: it is {image_manifest.digest_of(raw)}")
             # By digest, lest the tag move in between; but some mirrors are not to be asked for digests.
             source = f"docker://{name.canonical if conditional else f'{name.repository}@{digests[-1]}'}"
             copy = functools.partial(run, progress=progress, on_progress=on_progress)

@@ -4,6 +4,8 @@
     <root>/<hex of the diff ID>/layer.json    what else is known of it
     <root>/<hex of the diff ID>/unsettled     until the files are on the disk: the boot that wrote them
 
+An artifact has such a directory, too, under its ID: its files are hard links to the blobs.
+
 A directory gets its name when it is complete. Its files reach the disk later: until then `unsettled` names the boot that
 wrote them, and what is found with the mark of another boot is made anew from the packed layer, which is on the disk.
 """
@@ -113,6 +115,25 @@ class Layers:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
                     raise
+
+    async def link(self, key: str, files: Mapping[str, Path]) -> None:
+        """Makes the directory of an artifact, if it is missing: `files` has the blob of each path.
+
+        The paths are relative and lead nowhere else (image_manifest.Manifest.files). Raises OSError.
+        """
+        async with self._making.setdefault(key, asyncio.Lock()):
+            if not self.exists(key):
+                async with self._temporary() as directory:
+                    await asyncio.to_thread(self._link, key, files, directory / "0")
+
+    def _link(self, key: str, files: Mapping[str, Path], place: Path) -> None:
+        (place / "fs").mkdir(parents=True, mode=0o755)
+        for name, blob in files.items():
+            file = place / "fs" / name
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            blob.chmod(0o444)  # the blobs' own directory is root's alone
+            os.link(blob, file)
+        self._keep({key: place}, [sum(blob.stat().st_size for blob in files.values())])
 
     def settle(self) -> None:
         """Writes what was unpacked to the disk, for good. Blocks, for seconds after a large image. Idempotent."""

@@ -32,8 +32,18 @@ class StoredLayer(Struct, frozen=True):
     packed_size: int
 
 
+class StoredArtifact(Struct, frozen=True):
+    """What an OCI artifact has in place of layers: `config` is a digest, `files` are digests by path."""
+
+    config: str
+    files: dict[str, str]
+
+
 class StoredImage(Struct, frozen=True, kw_only=True):
-    """An entry of images.json. `id` is the hex of the configuration's digest."""
+    """An entry of images.json. `id` is the hex of the configuration's digest; of an artifact, of the manifest's.
+
+    Configurations of artifacts are mostly empty, so they tell nothing apart.
+    """
 
     id: str
     names: list[str]
@@ -46,13 +56,19 @@ class StoredImage(Struct, frozen=True, kw_only=True):
     """The digest of its manifest, a blob (in OCI's form, whatever the registry's is)."""
     layers: list[StoredLayer]
     """Lowest first."""
+    artifact: StoredArtifact | None = None
 
     def references(self) -> list[str]:
         """The digests by which it is known here."""
         return self.digests or [self.manifest]
 
     def blobs(self) -> set[str]:
-        return {self.manifest, f"sha256:{self.id}", *(layer.digest for layer in self.layers)}
+        artifact = {self.artifact.config, *self.artifact.files.values()} if self.artifact else set()
+        return {self.manifest, f"sha256:{self.id}", *(layer.digest for layer in self.layers), *artifact}
+
+    def directories(self) -> list[str]:
+        """Return the keys of its directories in `Layers`, lowest first: diff IDs, or an artifact's ID."""
+        return [f"sha256:{self.id}"] if self.artifact else [layer.diff_id for layer in self.layers]
 
 
 class Snapshot:
@@ -135,8 +151,8 @@ class Metadata:
         """Raises KeyError when there is no such image, OSError or ValueError when its configuration is broken."""
         image_id = image_id.removeprefix("sha256:")
         if image_id not in self._configs:
-            if image_id not in self.snapshot().images:
-                raise KeyError(image_id)
+            if self.snapshot().images[image_id].artifact:
+                return ImageConfig()
             self._configs[image_id], _ = image_manifest.config(self.blob(image_id).read_bytes())
         return self._configs[image_id]
 
@@ -146,7 +162,7 @@ class Metadata:
         overlayfs takes a directory once. Of a layer that occurs several times the topmost one hides the others whole.
         """
         stored = self.snapshot().images[image_id.removeprefix("sha256:")]
-        return [self._layers.directory(d) for d in dict.fromkeys(layer.diff_id for layer in reversed(stored.layers))]
+        return [self._layers.directory(key) for key in dict.fromkeys(reversed(stored.directories()))]
 
     def image(self, stored: StoredImage) -> Image:
         """As CRI shows it. Raises KeyError, OSError, ValueError when a part of the image is missing or malformed."""
@@ -158,8 +174,10 @@ class Metadata:
                 repo_tags=[name for name in stored.names if "@" not in name],
                 repo_digests=[f"{r}@{d}" for r in repositories or stored.repositories for d in stored.references()],
                 # Both forms are on the disk: garbage collection counts on it that so much is free afterwards.
-                size=sum(self._layers.size(layer.diff_id) + layer.packed_size for layer in set(stored.layers)),
+                size=sum(self._layers.size(key) for key in set(stored.directories()))
+                + sum(layer.packed_size for layer in set(stored.layers)),
                 config=self.config(stored.id),
+                artifact=stored.artifact is not None,
             )
         return view
 

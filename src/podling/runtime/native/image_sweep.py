@@ -20,7 +20,7 @@ def sweep(skopeo: Skopeo, metadata: Metadata, layers: Layers) -> None:
         if not alone:
             return
         images = metadata.snapshot().images.values()
-        diff_ids = {layer.diff_id for image in images for layer in image.layers}
+        diff_ids = {key for image in images for key in image.directories()}
         for diff_id in layers.present():
             if diff_id not in diff_ids:
                 layers.remove(diff_id)

@@ -10,7 +10,6 @@ Formats: OCI image-spec, layer.md; whiteouts in the kernel's form, Documentation
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import hashlib
@@ -31,6 +30,7 @@ _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _WHITEOUT_META = b".wh..wh."
 _OVERLAY_ATTRIBUTES = b"trusted.overlay."
+_OVERLAY_OPAQUE = "trusted.overlay.opaque"
 _MAX_PATH = 4096
 """As for a system call; libarchive would make longer ones, step by step."""
 _KEPT_FREE = 100
@@ -153,8 +153,9 @@ def _extract(blob: int) -> tuple[str, int]:
     ffi.write_disk_set_options(target, EXTRACT_OWNER | EXTRACT_PERM | EXTRACT_TIME | EXTRACT_UNLINK | EXTRACT_XATTR)
     try:
         ffi.read_open(source, None, ffi.NO_OPEN_CB, read, ffi.NO_CLOSE_CB)
+        layer = _Layer(source, target, entry)
         while ffi.read_next_header2(source, entry) != ffi.ARCHIVE_EOF:
-            _take(source, target, entry)
+            layer.take()
         ffi.write_close(target)  # now directories get their times and modes
     except Exception:
         if tar.error is not None:
@@ -163,25 +164,78 @@ def _extract(blob: int) -> tuple[str, int]:
     return tar.digest(), tar.size
 
 
-def _take(source: Any, target: Any, entry: Any) -> None:
-    path: bytes | None = ffi.entry_pathname(entry)
-    if not path:
-        raise LayerError("an entry of the layer has no name")
-    if len(path) >= _MAX_PATH:
-        raise LayerError(f"{os.fsdecode(path[:100])}...: {os.strerror(errno.ENAMETOOLONG)}")
-    _require_space()
-    name = path.rstrip(b"/").rpartition(b"/")[2]
-    if name.startswith(_WHITEOUT):
-        _whiteout(path, name)
-    elif stat.S_IFMT(ffi.entry_filetype(entry)) not in (stat.S_IFBLK, stat.S_IFCHR):
-        _drop_overlay_attributes(entry)
-        ffi.write_header(target, entry)
-        if ffi.entry_size(entry):
-            block, size, offset = c_void_p(), c_size_t(), c_longlong()
-            while ffi.read_data_block(source, byref(block), byref(size), byref(offset)) != ffi.ARCHIVE_EOF:
-                _require_space()
-                ffi.write_data_block(target, block, size, offset)
-        ffi.write_finish_entry(target)
+class _Layer:
+    """Writes a layer's entries below the root directory, and remembers whether it has hidden anything yet.
+
+    A layer may hide a directory of the layers below and make it again, in either order (layer.md: whiteouts apply to lower
+    layers only). overlayfs would show the lower files in it, so such a directory is made opaque.
+    """
+
+    def __init__(self, source: Any, target: Any, entry: Any) -> None:
+        self._source, self._target, self._entry = source, target, entry
+        self._has_whiteouts = False
+
+    def take(self) -> None:
+        """Writes the entry whose header was read last. Raises LayerError, OSError, libarchive's errors."""
+        source, target, entry = self._source, self._target, self._entry
+        path: bytes | None = ffi.entry_pathname(entry)
+        if not path:
+            raise LayerError("an entry of the layer has no name")
+        if len(path) >= _MAX_PATH:
+            raise LayerError(f"{os.fsdecode(path[:100])}...: {os.strerror(errno.ENAMETOOLONG)}")
+        _require_space()
+        kind = stat.S_IFMT(ffi.entry_filetype(entry))
+        name = path.rstrip(b"/").rpartition(b"/")[2]
+        if name.startswith(_WHITEOUT):
+            self._whiteout(path, name)
+        elif kind not in (stat.S_IFBLK, stat.S_IFCHR):
+            self._show(path if kind == stat.S_IFDIR else path.rpartition(b"/")[0])
+            _drop_overlay_attributes(entry)
+            ffi.write_header(target, entry)
+            if ffi.entry_size(entry):
+                block, size, offset = c_void_p(), c_size_t(), c_longlong()
+                while ffi.read_data_block(source, byref(block), byref(size), byref(offset)) != ffi.ARCHIVE_EOF:
+                    _require_space()
+                    ffi.write_data_block(target, block, size, offset)
+            ffi.write_finish_entry(target)
+
+    def _show(self, directory: bytes) -> None:
+        """Makes an opaque directory of the whiteout that the path leads through or to, if there is one."""
+        if not self._has_whiteouts:
+            return
+        parts = directory.strip(b"/").split(b"/")
+        for depth in range(1, len(parts) + 1):
+            place = b"/" + b"/".join(parts[:depth])
+            try:
+                status = os.lstat(place)
+            except OSError:  # not there yet: no part below it is
+                return
+            # Device nodes of the layer's own are left out, so this one is a whiteout.
+            if stat.S_ISCHR(status.st_mode):
+                os.unlink(place)
+                os.mkdir(place, 0o755)
+                os.setxattr(place, _OVERLAY_OPAQUE, b"y")
+                return
+
+    def _whiteout(self, path: bytes, name: bytes) -> None:
+        directory = b"/" + path.rstrip(b"/")[: -len(name)]
+        hidden = name.removeprefix(_WHITEOUT)
+        if name != _OPAQUE and name.startswith(_WHITEOUT_META):
+            return  # what aufs kept for itself
+        if hidden in (b"", b".", b".."):
+            raise LayerError(f"{os.fsdecode(path)}: the whiteout names no file")
+        self._show(directory)
+        os.makedirs(directory, 0o755, exist_ok=True)
+        if name == _OPAQUE:
+            os.setxattr(directory, _OVERLAY_OPAQUE, b"y")
+            return
+        self._has_whiteouts = True
+        try:
+            os.mknod(directory + hidden, stat.S_IFCHR, os.makedev(0, 0))
+        except FileExistsError:
+            # What the layer itself has there stays.
+            if stat.S_ISDIR(os.lstat(directory + hidden).st_mode):
+                os.setxattr(directory + hidden, _OVERLAY_OPAQUE, b"y")
 
 
 def _drop_overlay_attributes(entry: Any) -> None:
@@ -198,21 +252,6 @@ def _drop_overlay_attributes(entry: Any) -> None:
     library.archive_entry_xattr_clear(this)
     for key, content in kept:
         library.archive_entry_xattr_add_entry(this, key, content, c_size_t(len(content)))
-
-
-def _whiteout(path: bytes, name: bytes) -> None:
-    directory = b"/" + path.rstrip(b"/")[: -len(name)]
-    hidden = name.removeprefix(_WHITEOUT)
-    if name != _OPAQUE and name.startswith(_WHITEOUT_META):
-        return  # what aufs kept for itself
-    if hidden in (b"", b".", b".."):
-        raise LayerError(f"{os.fsdecode(path)}: a whiteout of no file")
-    os.makedirs(directory, 0o755, exist_ok=True)
-    if name == _OPAQUE:
-        os.setxattr(directory, "trusted.overlay.opaque", b"y")
-        return
-    with contextlib.suppress(FileExistsError):  # the layer's own file counts
-        os.mknod(directory + hidden, stat.S_IFCHR, os.makedev(0, 0))
 
 
 if __name__ == "__main__":
