@@ -7,7 +7,6 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = [
     "tests.support.api_server",
     "tests.support.api",
-    "tests.support.cluster_fixtures",
     "tests.support.image_manager",
     "tests.support.native",
     "tests.support.registry",

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support.cluster import Cluster
+from tests.support.cluster_fixtures import admin, namespace, pytest_runtest_makereport
 from tools.registry import Registry
+
+__all__ = ["admin", "cluster", "namespace", "pytest_runtest_makereport"]
 
 
 @pytest.fixture(scope="session")

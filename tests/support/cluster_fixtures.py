@@ -1,4 +1,4 @@
-"""What every test of a whole cluster may use. The directory's conftest.py says which cluster that is (fixture `cluster`)."""
+"""What tests of a whole cluster may use: imported by the conftest.py that says which cluster it is (fixture `cluster`)."""
 
 from __future__ import annotations
 
