@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.native import Node, Run, Unconnected, both
@@ -177,6 +178,44 @@ def test_sysctls_are_set_in_the_pod_and_not_on_the_host(run: Run) -> None:
         assert Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text() == before
         with pytest.raises(CRIError, match=r"cannot set sysctl net\.nonsense=1"):
             await node.pod(sysctls={"net.nonsense": "1"})
+
+    run(test)
+
+
+PRESENT = Path("/proc/sys/vm/stat_interval").read_text().strip()
+"""The machine's value: it is not changed even by an attempt that comes through."""
+
+
+@pytest.mark.parametrize(
+    ("sysctls", "settings"),
+    [
+        ({"vm.stat_interval": PRESENT}, {}),
+        ({"vm/stat_interval": PRESENT}, {}),
+        ({"net/../vm/stat_interval": PRESENT}, {}),
+        ({"vm.stat_interval": PRESENT}, {"privileged": True}),
+        ({"kernel.shm_rmid_forced": "0"}, {"namespaces": NamespaceOption(ipc=NamespaceMode.NODE)}),
+        ({"net.ipv4.tcp_syncookies": "1"}, {"namespaces": NamespaceOption(network=NamespaceMode.NODE)}),
+        ({"kernel.domainname": "(none)"}, {"hostname": ""}),
+    ],
+)
+def test_a_sysctl_of_the_machine_is_refused_and_nothing_is_made(
+    run: Run, sysctls: dict[str, str], settings: dict[str, Any]
+) -> None:
+    async def test(node: Node) -> None:
+        with pytest.raises(CRIError) as refused:
+            await node.pod(sysctls=sysctls, **settings)
+        assert refused.value.reason == "SysctlError"
+        assert await node.runtime.list_pod_sandbox() == []
+
+    run(test)
+
+
+def test_the_domain_name_is_the_sandboxs_own(run: Run) -> None:
+    async def test(node: Node) -> None:
+        before = Path("/proc/sys/kernel/domainname").read_text()
+        pod = await node.pod(sysctls={"kernel.domainname": "pods"})
+        assert (await node.finish(pod, "cat /proc/sys/kernel/domainname"))[1] == "pods\n"
+        assert Path("/proc/sys/kernel/domainname").read_text() == before
 
     run(test)
 

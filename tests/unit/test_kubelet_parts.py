@@ -31,6 +31,7 @@ from podling.api.core.v1 import (
 )
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.quantity import Quantity
+from podling.api.sysctl import Allowlist
 from podling.kubelet import cgroups, dns, security
 from podling.kubelet.admission import admit
 from podling.kubelet.container_config import TERMINATION_PATH
@@ -108,12 +109,12 @@ def test_a_long_name_is_cut_to_a_hostname() -> None:
 def test_a_pod_that_does_not_fit_is_refused() -> None:
     allocatable = {"cpu": Quantity("1"), "pods": Quantity("2")}
     small = pod("small", containers=[Container(name="c", resources=resources(cpu="600m"))])
-    assert admit(small, [], allocatable, None) is None
-    refused = admit(pod("big", containers=small.spec.containers), [small], allocatable, None)
+    assert admit(small, [], allocatable, None, Allowlist()) is None
+    refused = admit(pod("big", containers=small.spec.containers), [small], allocatable, None, Allowlist())
     assert refused is not None
     assert refused.reason == "OutOfcpu"
     assert refused.message.endswith("cpu, requested: 600, used: 600, capacity: 1000")
-    crowded = admit(pod("third"), [small, pod("second")], allocatable, None)
+    crowded = admit(pod("third"), [small, pod("second")], allocatable, None, Allowlist())
     assert crowded is not None
     assert crowded.reason == "OutOfpods"
 
@@ -123,8 +124,8 @@ def test_host_ports_conflict_unless_the_addresses_differ() -> None:
         port = ContainerPort(container_port=80, host_port=8080, host_ip=address)
         return pod(containers=[Container(name="c", ports=[port])])
 
-    assert admit(taking("10.0.0.1"), [taking("10.0.0.2")], {}, None) is None
-    refused = admit(taking(""), [taking("10.0.0.2")], {}, None)
+    assert admit(taking("10.0.0.1"), [taking("10.0.0.2")], {}, None, Allowlist()) is None
+    refused = admit(taking(""), [taking("10.0.0.2")], {}, None, Allowlist())
     assert refused is not None
     assert refused.reason == "NodePorts"
 
@@ -223,25 +224,25 @@ def node(**status: object) -> Node:
 def test_a_node_refuses_pods_that_do_not_tolerate_its_no_execute_taints() -> None:
     tainted = node()
     tainted.spec.taints = [Taint(key="k", effect="NoExecute"), Taint(key="other", effect="NoSchedule")]
-    refused = admit(pod(), [], {}, tainted)
+    refused = admit(pod(), [], {}, tainted, Allowlist())
     assert refused is not None
     assert refused.reason == "TaintToleration"
     assert refused.message == "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"
-    assert admit(pod(tolerations=[Toleration(key="k", operator="Exists")]), [], {}, tainted) is None
+    assert admit(pod(tolerations=[Toleration(key="k", operator="Exists")]), [], {}, tainted, Allowlist()) is None
 
 
 def test_a_node_refuses_pods_for_another_system() -> None:
-    refused = admit(pod(os=PodOS(name="windows")), [], {}, node())
+    refused = admit(pod(os=PodOS(name="windows")), [], {}, node(), Allowlist())
     assert refused is not None
     assert refused.reason == "PodOSNotSupported"
 
 
 def test_extended_resources_are_those_that_the_node_advertises() -> None:
     one = pod(containers=[Container(name="c", resources=resources(**{"example.com/dongle": "1"}))])
-    assert admit(one, [], {}, node()) is None
+    assert admit(one, [], {}, node(), Allowlist()) is None
     some = node(allocatable={"example.com/dongle": Quantity("1")})
-    assert admit(one, [], {}, some) is None
-    refused = admit(one, [one], {}, some)
+    assert admit(one, [], {}, some, Allowlist()) is None
+    refused = admit(one, [one], {}, some, Allowlist())
     assert refused is not None
     assert refused.reason == "OutOfexample.com/dongle"
 

@@ -26,7 +26,7 @@ async def main(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) ->
     from podling.kubelet.image_pull_manager import VerificationPolicy
     from podling.kubelet.kubelet import Kubelet, KubeletConfig
 
-    allowlist = settings.preloaded_images_verification_allowlist
+    allowlist, sysctls = settings.preloaded_images_verification_allowlist, settings.allowed_unsafe_sysctls
     config = KubeletConfig(
         node_name=settings.node_name,
         data_dir=settings.data_dir,
@@ -44,6 +44,7 @@ async def main(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) ->
             settings.image_pull_credentials_verification_policy
         ),
         preloaded_images_verification_allowlist=tuple(allowlist.split(",")) if allowlist else (),
+        allowed_unsafe_sysctls=tuple(sysctls.split(",")) if sysctls else (),
         image_gc=ImageGCPolicy(
             high_threshold_percent=settings.image_gc_high_threshold,
             low_threshold_percent=settings.image_gc_low_threshold,

@@ -45,6 +45,7 @@ class Settings:
     image_minimum_gc_age: int = 120
     image_maximum_gc_age: int = 0
     """Ages in seconds; no maximum: 0."""
+    allowed_unsafe_sysctls: str = ""
 
     @property
     def api_socket(self) -> Path:
@@ -145,6 +146,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     age = default.image_minimum_gc_age
     add("--image-minimum-gc-age", type=_seconds, metavar="SECONDS", help=f"younger images are not deleted ({age})")
     add("--image-maximum-gc-age", type=_seconds, metavar="SECONDS", help="unused for longer: deleted anyway (never)")
+    add(
+        "--allowed-unsafe-sysctls",
+        type=_sysctls,
+        metavar="NAMES",
+        help="that Pods may set besides the safe ones, separated by commas; net.core.* for all of that prefix",
+    )
 
 
 def load(data_dir: Path) -> Settings | None:
@@ -257,6 +264,16 @@ def _seconds(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
     return int(text)
+
+
+def _sysctls(text: str) -> str:
+    from podling.api.sysctl import Allowlist
+
+    try:
+        Allowlist.of(text.split(",") if text else ())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _directory(text: str) -> Path:

@@ -12,16 +12,26 @@ from podling.api.core.v1 import Node, Pod
 from podling.api.node_affinity import allows
 from podling.api.quantity import Quantity
 from podling.api.resources import Resources, add, is_sidecar, pod_requests
+from podling.api.sysctl import Allowlist
 from podling.api.tolerations import untolerated
 from podling.api.validation.resource import is_extended
+from podling.kubelet import sysctls
 from podling.kubelet.pod_worker import Ending
 
 
-def admit(pod: Pod, others: Iterable[Pod], allocatable: Mapping[str, Quantity], node: Node | None) -> Ending | None:
+def admit(
+    pod: Pod,
+    others: Iterable[Pod],
+    allocatable: Mapping[str, Quantity],
+    node: Node | None,
+    sysctls_allowed: Allowlist,
+) -> Ending | None:
     """Why the Pod cannot run here beside `others` (those that take room now), or None."""
     others = list(others)
     if pod.spec.os is not None and pod.spec.os.name != "linux":
         return Ending("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+    if forbidden := sysctls.refusal(pod, sysctls_allowed):
+        return Ending(sysctls.REASON, forbidden)
     if node is not None:
         allocatable = {**node.status.allocatable, **allocatable}
         if not allows(pod.spec, node):

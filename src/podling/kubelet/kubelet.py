@@ -13,7 +13,7 @@ from podling.api.core.v1 import Node, Pod, Service
 from podling.client.client import Client, ClientConfig
 from podling.client.events import EventRecorder
 from podling.client.informer import Informer
-from podling.kubelet import image_auth_file, image_credential_provider
+from podling.kubelet import image_auth_file, image_credential_provider, sysctls
 from podling.kubelet.cgroups import qos_parents
 from podling.kubelet.image_auth_file import NodeAuthFile
 from podling.kubelet.image_gc import ImageGC, ImageGCPolicy
@@ -63,6 +63,8 @@ class KubeletConfig(Struct, kw_only=True, frozen=True):
     image_pull_credentials_verification_policy: VerificationPolicy = VerificationPolicy.NEVER_PRELOADED
     preloaded_images_verification_allowlist: tuple[str, ...] = ()
     image_gc: ImageGCPolicy = ImageGCPolicy()
+    allowed_unsafe_sysctls: tuple[str, ...] = ()
+    """Names, or patterns with `*` at their end, besides the safe ones."""
 
     @property
     def paths(self) -> PodPaths:
@@ -139,6 +141,7 @@ class Kubelet:
             host_ip=ip,
             memory=meminfo()["MemTotal"],
             allocatable=capacity.allocatable,
+            sysctls=sysctls.allowlist(config.allowed_unsafe_sysctls),
             cgroup_root=config.cgroup_root,
             cluster_dns=list(config.cluster_dns),
             cluster_domain=config.cluster_domain,

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from podling.api.core.v1 import Node, Pod, Service
 from podling.api.quantity import Quantity
+from podling.api.sysctl import Allowlist
 from podling.client.client import Client
 from podling.client.events import EventRecorder
 from podling.kubelet.env import ObjectSource
@@ -39,6 +40,8 @@ class PodContext(Struct, kw_only=True):
     host_ip: str
     memory: int
     allocatable: Mapping[str, Quantity]
+    sysctls: Allowlist
+    """Those that Pods may set."""
     cgroup_root: str
     cluster_dns: list[str]
     cluster_domain: str

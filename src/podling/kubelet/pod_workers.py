@@ -69,7 +69,8 @@ class PodWorkers:
         # A Pod with a start time was let in before: it keeps its place across restarts of the agent.
         if not pod.status.start_time and not pod.metadata.deletion_timestamp:
             others = [w.pod for w in self if w.pod.status.phase not in (SUCCEEDED, FAILED) and not w.ending]
-            refusal = admit(pod, others, self._context.allocatable, self._context.node())
+            context = self._context
+            refusal = admit(pod, others, context.allocatable, context.node(), context.sysctls)
             if refusal is not None:
                 self._context.recorder.event(pod, "Warning", refusal.reason, refusal.message)
                 worker.end(replace(refusal, message=f"Pod was rejected: {refusal.message}"))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from podling.api import field, names
+from podling.api import field, names, sysctl
 from podling.api.core.v1 import (
     AppArmorProfile,
     PodSecurityContext,
@@ -27,11 +26,6 @@ _FS_GROUP_POLICIES = ("Always", "OnRootMismatch")
 _GROUPS_POLICIES = ("Merge", "Strict")
 _SELINUX_POLICIES = ("MountOption", "Recursive")
 _PROC_MOUNTS = ("Default", "Unmasked")
-_SEGMENT = "[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
-_SYSCTL_PATTERN = rf"^({_SEGMENT}[\./])*{_SEGMENT}$"
-_SYSCTL = re.compile(_SYSCTL_PATTERN.removesuffix("$") + r"\Z")
-_SYSCTL_MAX = 253
-_IPC_SYSCTLS = ("kernel.shm", "kernel.msg", "fs.mqueue.")
 _MAX_PROFILE = 4095
 
 
@@ -87,33 +81,23 @@ def app_armor_profile(profile: AppArmorProfile | None, path: Path, errors: list[
         errors.append(field.invalid(at, name, "can only be set when AppArmor type is Localhost"))
 
 
-def sysctl_namespace(name: str) -> str:
-    """ "net" or "ipc" for a sysctl of that namespace, else empty. Slashes and dots are both separators."""
-    first = re.search(r"[./]", name)
-    if first and first[0] == "/":
-        name = name.translate(str.maketrans("./", "/."))
-    if name.startswith("net."):
-        return "net"
-    return "ipc" if name == "kernel.sem" or name.startswith(_IPC_SYSCTLS) else ""
-
-
 def _sysctls(sysctls: list[Sysctl], spec: PodSpec, path: Path, errors: list[FieldError]) -> None:
     seen: set[str] = set()
-    for i, sysctl in enumerate(sysctls):
-        at = path.index(i).child("name")
-        if not sysctl.name:
+    for i, wanted in enumerate(sysctls):
+        at, name = path.index(i).child("name"), wanted.name
+        if not name:
             errors.append(field.required(at, ""))
-        elif len(sysctl.name) > _SYSCTL_MAX or not _SYSCTL.match(sysctl.name):
-            message = f"must have at most {_SYSCTL_MAX} characters and match regex {_SYSCTL_PATTERN}"
-            errors.append(field.invalid(at, sysctl.name, message))
-        elif sysctl.name in seen:
-            errors.append(field.duplicate(at, sysctl.name))
-        namespace = sysctl_namespace(sysctl.name)
-        if spec.host_network and namespace == "net":
-            errors.append(field.invalid(at, sysctl.name, "may not be specified when 'hostNetwork' is true"))
-        elif spec.host_ipc and namespace == "ipc":
-            errors.append(field.invalid(at, sysctl.name, "may not be specified when 'hostIPC' is true"))
-        seen.add(sysctl.name)
+        elif not sysctl.is_valid(name):
+            message = f"must have at most {sysctl.MAX_LENGTH} characters and match regex {sysctl.PATTERN}"
+            errors.append(field.invalid(at, name, message))
+        elif name in seen:
+            errors.append(field.duplicate(at, name))
+        namespace = sysctl.namespace(sysctl.normalize(name))
+        if spec.host_network and namespace == sysctl.NETWORK:
+            errors.append(field.invalid(at, name, "may not be specified when 'hostNetwork' is true"))
+        elif spec.host_ipc and namespace == sysctl.IPC:
+            errors.append(field.invalid(at, name, "may not be specified when 'hostIPC' is true"))
+        seen.add(name)
 
 
 def pod_security_context(spec: PodSpec, path: Path, errors: list[FieldError]) -> None:

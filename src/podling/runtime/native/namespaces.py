@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from podling.runtime.native import syscalls
+from podling.runtime.native import syscalls, sysctl
 from podling.runtime.protocol import CRIError
 
 _FLAGS = {"net": syscalls.CLONE_NEWNET, "ipc": syscalls.CLONE_NEWIPC, "uts": syscalls.CLONE_NEWUTS}
@@ -23,8 +23,9 @@ def create(
 ) -> None:
     """Makes new namespaces (of "net", "ipc", "uts") and pins each at directory/<kind>. Blocking; about 1 ms.
 
-    The host name is set in the new UTS namespace and sysctls are written from inside, where the kernel shows those of
-    the namespace. `meanwhile` is called while that goes on. Raises CRIError; some may be pinned then.
+    The host name is set in the new UTS namespace and `sysctls` (from sysctl.check) are written from inside, where the
+    kernel shows those of the namespace. `meanwhile` is called while that goes on. Raises CRIError; some may be pinned
+    then.
     """
     failure: list[BaseException] = []
 
@@ -37,8 +38,7 @@ def create(
             syscalls.unshare(flags)
             if "uts" in kinds and hostname:
                 socket.sethostname(hostname)
-            for name, value in sysctls.items():
-                _write_sysctl(name, value)
+            sysctl.write(sysctls)
             for kind in kinds:
                 pin(f"/proc/thread-self/ns/{kind}", directory / kind)
         except BaseException as error:  # handed to the caller's thread
@@ -82,12 +82,3 @@ def unmount_shm(target: Path) -> None:
         pass
     with contextlib.suppress(FileNotFoundError):
         target.rmdir()
-
-
-def _write_sysctl(name: str, value: str) -> None:
-    path = "/proc/sys/" + name.replace(".", "/") if "/" not in name else "/proc/sys/" + name
-    try:
-        with open(path, "w") as file:
-            file.write(value)
-    except OSError as error:
-        raise CRIError("SysctlError", f"cannot set sysctl {name}={value}: {error.strerror}") from error

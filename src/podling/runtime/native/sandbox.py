@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from podling.runtime.native import namespaces, oci
+from podling.runtime.native import namespaces, oci, sysctl
 from podling.runtime.native.host import Host, together
 from podling.runtime.native.monitor import ProcessWatch
 from podling.runtime.native.oci import OCIRuntime
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from podling.runtime.native.container import Container
 
 log = logging.getLogger(__name__)
+
+_OPEN_NETWORK = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+"""In a network of its own a Pod's processes may ping and take low ports without capabilities, as in containerd."""
 
 
 class Sandbox:
@@ -86,11 +89,6 @@ class Sandbox:
     def runtime(self) -> OCIRuntime:
         return self._host.runtime_of(self.record.handler)
 
-    def _sysctls(self) -> dict[str, str]:
-        """A Pod's processes may ping and take low ports without capabilities in a network of its own, as in containerd."""
-        own = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
-        return {**(own if self.own_network else {}), **self.record.config.sysctls}
-
     # life
 
     async def create(self) -> None:
@@ -109,8 +107,12 @@ class Sandbox:
 
     def _prepare(self) -> None:
         config = self.record.config
+        kinds = self._kinds()
+        sysctls = sysctl.check(config.sysctls, kinds)
+        if "net" in kinds:
+            sysctls = {**_OPEN_NETWORK, **sysctls}
         self._directory.mkdir(mode=0o711)
-        namespaces.create(self._directory, self._kinds(), config.hostname, self._sysctls(), meanwhile=self._write_files)
+        namespaces.create(self._directory, kinds, config.hostname, sysctls, meanwhile=self._write_files)
 
     def _write_files(self) -> None:
         config = self.record.config
