@@ -23,6 +23,8 @@ from podling.runtime import protocol as cri
 
 log = logging.getLogger(__name__)
 
+_RESYNC_SECONDS = 60.0
+
 
 class PodWorkers:
     """`run()` owns every worker. `pods` is the informer of the Pods bound to this node."""
@@ -42,7 +44,18 @@ class PodWorkers:
             self._pods.add_handler(self._on_pod)
             await self._pods.synced()
             await self._remove_orphans(tasks)
-            await asyncio.get_running_loop().create_future()
+            while True:
+                await asyncio.sleep(_RESYNC_SECONDS)
+                self._resync()
+
+    def _resync(self) -> None:
+        """Gives a worker to each Pod that has none, because the handler of its event failed."""
+        for pod in self._pods.list():
+            if pod.metadata.uid not in self._workers:
+                try:
+                    self._on_pod(EventType.MODIFIED, pod, pod)
+                except Exception:
+                    log.exception("pod %s/%s has no worker", pod.metadata.namespace, pod.metadata.name)
 
     def find(self, namespace: str, name: str) -> PodWorker | None:
         """The worker of the Pod that bears this name now; an earlier one may still be about to end."""
@@ -106,7 +119,14 @@ class PodWorkers:
     async def _remove_orphans(self, tasks: asyncio.TaskGroup) -> None:
         """Ends Pods that were deleted while the agent was away, and clears what an interrupted start or end left."""
         uids = {sandbox.metadata.uid for sandbox in await self._context.runtime.list_pod_sandbox()}
-        uids |= await asyncio.to_thread(self._uids_on_disk)
+        backoff = Backoff(initial=0.5, maximum=30.0)
+        while True:
+            try:
+                uids |= await asyncio.to_thread(self._uids_on_disk)
+                break
+            except OSError as error:
+                log.warning("what earlier Pods left cannot be looked for yet: %s", error)
+                await asyncio.sleep(backoff.next())
         for uid in uids - self._workers.keys() - self._ended:
             tasks.create_task(self._remove_orphan(uid), name=f"orphan {uid}")
 

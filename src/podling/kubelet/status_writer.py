@@ -19,6 +19,9 @@ from podling.kubelet.pod_status import OWN_CONDITIONS
 
 log = logging.getLogger(__name__)
 
+_FINAL = (400, 404, 409, 413, 422)
+"""Answers that the same write will get again; after any other it is repeated."""
+
 _LAG = 10.0
 """Seconds for which a watch may still tell of versions from before our last write."""
 
@@ -67,7 +70,8 @@ class StatusWriter:
                     await self._client.recovered(backoff.next())
                     continue
                 except ApiError as error:
-                    if error.code in (429, 500, 503, 504):
+                    if error.code not in _FINAL:
+                        log.warning("status of pod %s not written yet: %s", self._stored.metadata.name, error)
                         await self._client.recovered(backoff.next())
                         continue
                     if error.code not in (404, 409):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from podling.kubelet.container_config import TERMINATION_PATH, TERMINATION_POLICY
+from podling.runtime import shortage
 from podling.runtime.protocol import ContainerStatus
 
 _MAX_MESSAGE = 4096
@@ -16,7 +17,10 @@ _MAX_LOG_LINES = 80
 
 
 def termination_message(status: ContainerStatus) -> str:
-    """Of an exited container; empty where there is none. Reads files: of a long message the end, as upstream does."""
+    """Return the message of an exited container, or "" when there is none; of a long one the end, as upstream does.
+
+    Reads files. Raises OSError when the machine is too short of something to read them now.
+    """
     path = status.annotations.get(TERMINATION_PATH, "")
     message = ""
     if path:
@@ -24,8 +28,9 @@ def termination_message(status: ContainerStatus) -> str:
             with Path(path).open("rb") as file:
                 file.seek(max(0, file.seek(0, 2) - _MAX_MESSAGE))
                 message = file.read(_MAX_MESSAGE).decode("utf-8", "replace")
-        except OSError:
-            message = ""
+        except OSError as error:
+            if shortage.passes(error):
+                raise
     policy = status.annotations.get(TERMINATION_POLICY, "")
     if not message and status.exit_code != 0 and policy == "FallbackToLogsOnError" and status.log_path:
         message = _log_end(Path(status.log_path))
@@ -38,7 +43,9 @@ def _log_end(path: Path) -> str:
             size = file.seek(0, 2)
             file.seek(max(0, size - 64 * 1024))
             raw = file.read().split(b"\n")
-    except OSError:
+    except OSError as error:
+        if shortage.passes(error):
+            raise
         return ""
     if size > 64 * 1024:
         raw = raw[1:]

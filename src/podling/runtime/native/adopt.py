@@ -20,6 +20,9 @@ from podling.runtime.protocol import CRIError
 
 log = logging.getLogger(__name__)
 
+_TRIES = 6
+"""Of taking over what the machine is too short of something for; some two seconds."""
+
 SETTLE_TIMEOUT = 10.0
 """Seconds that programs started by the earlier agent get to end by themselves."""
 
@@ -41,7 +44,7 @@ async def adopt(host: Host, sandboxes: dict[str, Sandbox], containers: dict[str,
 
     async def take(one: Container) -> None:
         try:
-            if not await one.adopt():
+            if not await host.tasks.insist(one.adopt, f"taking over container {one.id}", _TRIES):
                 del containers[one.id]
                 del one.sandbox.containers[one.id]
         except (CRIError, OSError):  # one that resists must not keep the others from being served; it can be removed
@@ -52,7 +55,7 @@ async def adopt(host: Host, sandboxes: dict[str, Sandbox], containers: dict[str,
             group.create_task(take(one))
     for pod in list(sandboxes.values()):
         try:
-            if not await pod.adopt():
+            if not await host.tasks.insist(pod.adopt, f"taking over sandbox {pod.id}", _TRIES):
                 del sandboxes[pod.id]
         except (CRIError, OSError):
             log.exception("sandbox %s cannot be taken over", pod.id)

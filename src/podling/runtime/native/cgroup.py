@@ -19,12 +19,15 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from podling.runtime import shortage
 from podling.runtime.native import syscalls
 from podling.runtime.protocol import LinuxResources
 
 log = logging.getLogger(__name__)
 
 ROOT = Path("/sys/fs/cgroup")
+_AWAITED = 256
+"""Killed processes that are waited for at a time, each by a descriptor; a group may hold more of them than we have."""
 _V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")
 
 
@@ -151,14 +154,18 @@ class Cgroups:
     # processes
 
     def pids(self, path: str) -> list[int]:
-        """The processes in the group and below it; empty when it does not exist."""
+        """The processes in the group and below it; empty when it does not exist. Raises OSError."""
         found: dict[int, None] = {}
         for root in (self._v1.get("freezer"), self._v1.get("pids"), self._v1.get("memory"), self._v2):
             if root is None:
                 continue
             for group in _subtree(_below(root, path)):
-                with contextlib.suppress(OSError):
+                try:
                     found.update(dict.fromkeys(map(int, (group / "cgroup.procs").read_text().split())))
+                except OSError as error:
+                    # A group that goes meanwhile has no processes. One that cannot be read for now may have many.
+                    if shortage.passes(error):
+                        raise
         return list(found)
 
     def kill(self, path: str, timeout: float = 2.0) -> bool:
@@ -187,7 +194,10 @@ class Cgroups:
                     fd = os.pidfd_open(pid)
                     fds.append(fd)
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
-                    poll.register(fd, select.POLLIN)
+                    if len(fds) <= _AWAITED:
+                        poll.register(fd, select.POLLIN)
+                    else:
+                        os.close(fds.pop())
             if freezer is not None:
                 with contextlib.suppress(OSError):
                     freezer.write_text("THAWED")

@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 KILL_TIMEOUT = 30.0
 """Seconds after SIGKILL in which a process must be gone; a longer wait means that it hangs in the kernel."""
 
+_LAST_LOOKS = (0.0, 0.1, 0.4, 1.6)
+"""Seconds before each try to clear up after an exit; it is told after the last one, whatever that saw."""
+
 _STATES = {
     ContainerPhase.CREATING: ContainerState.CREATED,
     ContainerPhase.CREATED: ContainerState.CREATED,
@@ -59,8 +62,6 @@ class Container:
         self._lock = asyncio.Lock()
         """Held while it is created, started or removed."""
         self._exited = asyncio.Event()
-        self._early_exit: Exit | None = None
-        """The exit of a process that ended before start was done with it."""
         self._finishing: asyncio.Task[None] | None = None
         self._process: ProcessWatch | None = None
         self._conmon: ProcessWatch | None = None
@@ -176,10 +177,8 @@ class Container:
                 await self._start_failed(message)
                 raise CRIError("StartError", message) from error
             self.record = started
-            self._watch()
             self._publish(EventType.STARTED)
-            if self._early_exit is not None:
-                self._finish(self._early_exit)
+            self.look()  # it may have ended before it counted as running
 
     def _start(self) -> ContainerRecord:
         """All in one thread, since each change of thread costs 0.1 ms; returns the record of the running container."""
@@ -208,61 +207,60 @@ class Container:
             conmon_of(self.bundle).kill()
             self.sandbox.runtime.delete(self.id)
 
-        await self._host.workers.run(clean)
+        # What was begun must not run on unknown, however short the machine is of descriptors.
+        tasks, workers = self._host.tasks, self._host.workers
+        await tasks.insist(lambda: workers.run(clean), f"cleaning up after the start of container {self.id}")
         record.phase = ContainerPhase.EXITED
         record.exit_code, record.reason, record.message = 128, "StartError", message
         record.finished_at = time.time_ns()
         record.process = Process()
-        await self._save()
         self._exited.set()
         self._publish(EventType.STOPPED)
-
-    def _watch(self) -> None:
-        """Opens pidfds: to signal the very process, and to notice a conmon that died without an exit code."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process = ProcessWatch(self.record.process, lambda: None)
         try:
-            self._conmon = ProcessWatch(self.record.conmon, self._conmon_ended)
-        except ProcessLookupError:
-            self._conmon_ended()
+            await self._save()
+        except OSError as error:  # an agent that starts now tries the container again
+            log.warning("container %s: its failed start is not recorded: %s", self.id, error)
 
     # exit
 
-    def on_exit(self, ended: Exit) -> None:
-        """The exit file is there."""
-        if self.record.phase == ContainerPhase.STARTING:
-            self._early_exit = ended
-        elif self.record.phase == ContainerPhase.RUNNING:
-            self._finish(ended)
-
-    def _conmon_ended(self) -> None:
-        if self.record.phase == ContainerPhase.EXITED or self._finishing is not None:
+    def look(self) -> None:
+        """Take note of the exit if the container has ended. Events only hint at it; a look that fails is repeated."""
+        if self.record.phase != ContainerPhase.RUNNING or self._finishing is not None:
             return
-        ended = self._host.exits.read(self.id)
-        if ended is not None:
-            self.on_exit(ended)
-        elif self.record.phase == ContainerPhase.RUNNING:
+        try:
+            # pidfds: to signal the very process, and to notice a conmon that died without an exit code.
+            if self._process is None:
+                self._process = ProcessWatch(self.record.process, lambda: None)
+            if self._conmon is None:
+                self._conmon = ProcessWatch(self.record.conmon, self.look)
+            conmon_over = self._conmon.over  # asked first: conmon writes the exit file before it ends
+            ended = self._host.exits.read(self.id)
+        except OSError as error:
+            log.warning("container %s: whether it has ended is looked at again: %s", self.id, error)
+            self._host.second_look.again(self)
+            return
+        if ended is None and conmon_over:
             log.warning("container %s: conmon has died, its exit code is lost", self.id)
-            self._finish(None)
-
-    def _finish(self, ended: Exit | None) -> None:
-        if self._finishing is None:
+        if ended is not None or conmon_over:
             self._finishing = self._host.tasks.start(self._end(ended), f"end of container {self.id}")
 
     async def _end(self, ended: Exit | None) -> None:
         record = self.record
 
         def last_look() -> int:
+            if ended is None or not self.own_pid_namespace:
+                # The kernel ends what is left in a PID namespace of the container's own; here nobody would.
+                self._host.cgroups.kill(record.cgroup)
+            return self._host.cgroups.oom_kills(record.cgroup)
+
+        oom_kills = 0
+        for again_in in _LAST_LOOKS:
+            await asyncio.sleep(again_in)
             try:
-                if ended is None or not self.own_pid_namespace:
-                    # The kernel ends what is left in a PID namespace of the container's own; here nobody would.
-                    self._host.cgroups.kill(record.cgroup)
-                return self._host.cgroups.oom_kills(record.cgroup)
+                oom_kills = await self._host.workers.run(last_look)
+                break
             except OSError as error:  # the exit must be told all the same
                 log.warning("container %s: %s", self.id, error)
-                return 0
-
-        oom_kills = await self._host.workers.run(last_look)
         if ended is None or ended.code < 0:
             record.exit_code, record.reason = 137, "ContainerStatusUnknown"
             record.message = "The container's monitor died, its exit status is not known"
@@ -278,8 +276,11 @@ class Container:
         await self._host.workers.run(self._after_end)
 
     def _after_end(self) -> None:
-        self._host.records.write_container(self.record)
-        self.sandbox.runtime.delete(self.id)
+        """What fails here is made good: the exit file stays until the container is removed, which deletes the rest."""
+        try:
+            self._host.records.write_container(self.record)
+        finally:
+            self.sandbox.runtime.delete(self.id)
 
     # stop
 
@@ -288,15 +289,24 @@ class Container:
         if self.record.phase == ContainerPhase.STARTING:
             async with self._lock:
                 pass
+        self.look()
         if not self.running:
             return
+        try:
+            if self._process is None:
+                self._process = ProcessWatch(self.record.process, lambda: None)
+        except OSError as error:
+            raise CRIError(
+                "StopContainerError", f"container {self.id} cannot be signalled: {error.strerror}"
+            ) from error
         if grace_seconds > 0:
-            self._signal(stop_signal.number_of(self.record.stop_signal))
+            self._process.signal(stop_signal.number_of(self.record.stop_signal))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_seconds):
                     await self._exited.wait()
                     return
-        self._signal(signal.SIGKILL)
+        if self._process is not None:  # by now it may have been removed
+            self._process.signal(signal.SIGKILL)
         try:
             async with asyncio.timeout(KILL_TIMEOUT):
                 if not self.own_pid_namespace:
@@ -304,10 +314,8 @@ class Container:
                 await self._exited.wait()
         except TimeoutError:
             raise CRIError("DeadlineExceeded", f"container {self.id} does not end after SIGKILL") from None
-
-    def _signal(self, number: int) -> None:
-        if self._process is not None:
-            self._process.signal(number)
+        except OSError as error:
+            raise CRIError("StopContainerError", f"container {self.id} cannot be killed: {error.strerror}") from error
 
     # remove
 
@@ -316,7 +324,7 @@ class Container:
         await self.stop(0)
         async with self._lock:
             if self._finishing is not None:
-                await self._finishing
+                await asyncio.wait([self._finishing])
             if self._conmon is not None:
                 try:
                     async with asyncio.timeout(5):
@@ -328,6 +336,8 @@ class Container:
         self._publish(EventType.DELETED)
 
     def _remove(self) -> None:
+        if (self.sandbox.runtime.root / self.id).exists():
+            self.sandbox.runtime.delete(self.id)
         self._host.cgroups.remove(self.record.cgroup)
         bundle.remove_traces(self._host, self.id)
 
@@ -401,10 +411,7 @@ class Container:
         await self._save()
 
     async def _adopt_running(self) -> None:
-        self._watch()  # of a conmon that has ended, it takes the exit file or gives up
-        ended = self._host.exits.read(self.id)
-        if ended is not None:
-            self._finish(ended)
+        self.look()
         if self._finishing is not None:
             await self._finishing
         else:

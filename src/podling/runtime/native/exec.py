@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from podling.runtime.native import oci, spawn
@@ -43,6 +44,8 @@ async def exec_sync(host: Host, container: Container, cmd: Sequence[str], timeou
                 f"command {list(cmd)} timed out after {timeout_seconds:g} s in container {container.id}",
             )
         done = await running
+    except OSError as error:
+        raise CRIError("ExecFailed", f"command {list(cmd)} cannot be started: {error.strerror}") from error
     except asyncio.CancelledError:
         await _abort(host, container, pid_file, running)
         raise
@@ -56,10 +59,13 @@ async def exec_sync(host: Host, container: Container, cmd: Sequence[str], timeou
 
 async def _abort(host: Host, container: Container, pid_file: Path, running: asyncio.Task[spawn.Completed]) -> None:
     """First the command, so that the OCI runtime, its parent, can still reap it; then the OCI runtime."""
-    await host.workers.run(_kill_tree, host.cgroups, container.record.cgroup, pid_file)
-    await asyncio.wait([running], timeout=1)
-    running.cancel()
-    await asyncio.wait([running])
+    try:
+        kill = partial(host.workers.run, _kill_tree, host.cgroups, container.record.cgroup, pid_file)
+        await host.tasks.insist(kill, f"ending a command in container {container.id}", tries=6)
+        await asyncio.wait([running], timeout=1)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
 
 
 def _kill_tree(cgroups: Cgroups, cgroup: str, pid_file: Path) -> None:

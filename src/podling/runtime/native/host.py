@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import logging
+import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from podling.client.backoff import Backoff
+from podling.runtime import shortage
 from podling.runtime.native.cgroup import Cgroups
 from podling.runtime.native.monitor import Conmon, ExitWatcher
 from podling.runtime.native.oci import OCIRuntime
+from podling.runtime.native.second_look import SecondLook, Watched
 from podling.runtime.native.spawn import Workers
 from podling.runtime.native.state import Layout, Records
 from podling.runtime.protocol import ContainerEvent, EventType, ImageService, NetworkPlugin
@@ -63,6 +69,7 @@ class Tasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = asyncio.Event()
 
     def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Nobody awaits it: its failure is logged."""
@@ -79,6 +86,21 @@ class Tasks:
             task.add_done_callback(_report)
             raise
 
+    async def insist(self, work: Callable[[], Awaitable[T]], name: str, tries: float = math.inf) -> T:
+        """Repeat `work`, with back-off, while it fails because the machine is short of something. Raises OSError."""
+        backoff = Backoff(initial=0.1, maximum=10.0)
+        for number in itertools.count(1):
+            try:
+                return await work()
+            except OSError as error:
+                if not shortage.passes(error) or self._closing.is_set() or number >= tries:
+                    raise
+                log.warning("%s: trying again: %s", name, error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff.next()):
+                    await self._closing.wait()
+        raise AssertionError
+
     def _create(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
@@ -86,6 +108,7 @@ class Tasks:
         return task
 
     async def join(self) -> None:
+        self._closing.set()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -108,7 +131,8 @@ class Host:
         runtime: OCIRuntime,
         handlers: dict[str, OCIRuntime],
         conmon: str,
-        on_exit: Callable[[str, Any], None],
+        on_exit: Callable[[str], None],
+        watched: Callable[[], Iterable[Watched]],
     ) -> None:
         self.layout = layout
         self.records = Records(layout)
@@ -120,7 +144,8 @@ class Host:
         self.runtime = runtime
         self.handlers = handlers
         self.conmon_path = conmon
-        self.exits = ExitWatcher(layout.exits, on_exit)
+        self.second_look = SecondLook(watched)
+        self.exits = ExitWatcher(layout.exits, on_exit, self.second_look.at_everything)
         self.events = Events()
         self.tasks = Tasks()
 

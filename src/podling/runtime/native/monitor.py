@@ -86,22 +86,17 @@ class Conmon:
         then, or about to go.
         """
         argv = self._arguments(container_id, name, bundle, log_path, tty=tty, stdin=stdin, stdin_once=stdin_once)
-        read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        errors = os.memfd_create("conmon", os.MFD_CLOEXEC)
-        try:
-            try:
-                env = {**spawn.ENVIRONMENT, "_OCI_SYNCPIPE": "3"}
-                pid = spawn.spawn(argv, fds={2: errors, 3: write_end}, cwd=bundle, env=env)
-            finally:
-                os.close(write_end)
+        with spawn.Descriptors() as opened:
+            errors = opened.add(os.memfd_create("conmon", os.MFD_CLOEXEC))
+            read_end, write_end = map(opened.add, os.pipe2(os.O_CLOEXEC))
+            env = {**spawn.ENVIRONMENT, "_OCI_SYNCPIPE": "3"}
+            pid = spawn.spawn(argv, fds={2: errors, 3: write_end}, cwd=bundle, env=env)
+            opened.close(write_end)
             answer = _read_line(read_end)
             spawn.reap(pid)  # of the process that forked the daemon, or failed before
             if not answer:
                 said = os.pread(errors, 65536, 0).decode(errors="replace").strip()
                 raise CRIError("StartError", said or "conmon ended without creating the container")
-        finally:
-            os.close(read_end)
-            os.close(errors)
         message = msgspec.json.decode(answer, type=_SyncMessage)
         if message.data <= 0:
             raise CRIError("StartError", message.message)
@@ -130,11 +125,12 @@ def _read_line(fd: int) -> bytes:
 
 
 class ExitWatcher:
-    """Calls `on_exit(container_id, exit)` for each exit file that appears (inotify)."""
+    """Calls `on_exit(container_id)` for each exit file that appears, `on_loss()` when some were missed (inotify)."""
 
-    def __init__(self, directory: Path, on_exit: Callable[[str, Exit], None]) -> None:
+    def __init__(self, directory: Path, on_exit: Callable[[str], None], on_loss: Callable[[], None]) -> None:
         self._directory = directory
         self._on_exit = on_exit
+        self._on_loss = on_loss
         self._inotify: INotify | None = None
 
     def open(self) -> None:
@@ -153,18 +149,12 @@ class ExitWatcher:
         assert self._inotify is not None
         for event in self._inotify.read(timeout=0):
             if event.mask & flags.Q_OVERFLOW:
-                for name in os.listdir(self._directory):
-                    self._report(name)
+                self._on_loss()
             elif event.name:
-                self._report(event.name)
-
-    def _report(self, name: str) -> None:
-        ended = self.read(name)
-        if ended is not None:
-            self._on_exit(name, ended)
+                self._on_exit(event.name)
 
     def read(self, container_id: str) -> Exit | None:
-        """What the exit file says; None when there is none (yet)."""
+        """Return what the exit file says, or None when there is none (yet). Raises OSError."""
         path = self._directory / container_id
         try:
             with open(path) as file:
@@ -179,14 +169,23 @@ class ExitWatcher:
 
 
 class ProcessWatch:
-    """Calls `on_end()` once when a process that is not our child has ended (pidfd)."""
+    """Calls `on_end()` once when a process that is not our child ends (pidfd); never for one that had ended before."""
 
     def __init__(self, process: Process, on_end: Callable[[], None]) -> None:
-        """Raises ProcessLookupError when it has ended already, or is another by now."""
-        self._fd = process.open()
+        """Raises OSError when no descriptor is to be had."""
         self._on_end = on_end
         self._ended = asyncio.Event()
+        self._fd = -1
+        try:
+            self._fd = process.open()
+        except ProcessLookupError:
+            self._ended.set()
+            return
         asyncio.get_running_loop().add_reader(self._fd, self._end)
+
+    @property
+    def over(self) -> bool:
+        return self._ended.is_set()
 
     def _end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._fd)

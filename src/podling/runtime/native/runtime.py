@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +16,6 @@ from podling.runtime.native import adopt, cgroup, container, oci, sandbox
 from podling.runtime.native.container import Container
 from podling.runtime.native.exec import exec_sync
 from podling.runtime.native.host import Host, LayeredImages, together
-from podling.runtime.native.monitor import Exit
 from podling.runtime.native.sandbox import Sandbox
 from podling.runtime.native.spawn import Workers
 from podling.runtime.native.state import Layout, boot_id, write_atomically
@@ -57,6 +57,7 @@ class NativeRuntime:
         self._containers: dict[str, Container] = {}
         self._opened: Host | None = None
         self._workers: Workers | None = None
+        self._second_look: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Prepares the machine and takes over what an earlier agent left. Raises CRIError when nothing can run here."""
@@ -76,12 +77,18 @@ class NativeRuntime:
             handlers={name: await workers.run(oci.load, path, layout) for name, path in self._config.handlers.items()},
             conmon=oci.find(self._config.conmon),
             on_exit=self._on_exit,
+            watched=lambda: [*self._sandboxes.values(), *self._containers.values()],
         )
         host.exits.open()
         await adopt.adopt(host, self._sandboxes, self._containers)
+        self._second_look = asyncio.create_task(host.second_look.run(), name="second looks")
 
     async def close(self) -> None:
         """Lets go; containers run on."""
+        if self._second_look is not None:
+            self._second_look.cancel()
+            await asyncio.wait([self._second_look])
+            self._second_look = None
         if self._opened is not None:
             await self._opened.tasks.join()
             self._opened.exits.close()
@@ -107,10 +114,10 @@ class NativeRuntime:
     def cgroups(self) -> cgroup.Cgroups:
         return self._host.cgroups
 
-    def _on_exit(self, container_id: str, ended: Exit) -> None:
+    def _on_exit(self, container_id: str) -> None:
         one = self._containers.get(container_id)
         if one is not None:
-            one.on_exit(ended)
+            one.look()
 
     def _sandbox(self, sandbox_id: str) -> Sandbox:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import shutil
 import signal
@@ -101,6 +102,7 @@ class Sandbox:
                 self.record.ips = await self._host.network.setup(self.id, self.netns_path, self.record.config)
             self.record.phase = SandboxPhase.READY
             await self._host.workers.run(self._host.records.write_sandbox, self.record)
+            self.look()
         except BaseException:
             await self.destroy()
             raise
@@ -136,10 +138,21 @@ class Sandbox:
     async def _finish_stop(self) -> None:
         # A sandbox whose network is gone in part must not count as ready, should this be cut short.
         self.record.phase = SandboxPhase.STOPPING
-        await self._host.workers.run(self._host.records.write_sandbox, self.record)
+        await self._host.workers.run(self._note)
         await self._release()
         self.record.phase = SandboxPhase.STOPPED
-        await self._host.workers.run(self._host.records.write_sandbox, self.record)
+        await self._host.workers.run(self._note)
+
+    def _note(self) -> None:
+        """Writes the record of a sandbox that stops; on a full disk it goes, since stopping is what makes room."""
+        try:
+            self._host.records.write_sandbox(self.record)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # Without a record, an agent that starts now clears up all that is left of the sandbox.
+            log.warning("sandbox %s: it stops without a record: %s", self.id, error)
+            self._host.records.remove_sandbox(self.id)
 
     async def _release(self) -> None:
         await self._stop_pause()
@@ -180,7 +193,6 @@ class Sandbox:
             return Process.of(pid)
 
         self.record.pause = await self._host.workers.run(start)
-        self._watch_pause()
 
     def _write_pause_bundle(self, catatonit: str) -> None:
         bundle = self._pause_bundle
@@ -222,16 +234,28 @@ class Sandbox:
         }
         (bundle / "config.json").write_bytes(msgspec.json.encode(spec))
 
-    def _watch_pause(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._pause = ProcessWatch(self.record.pause, self._pause_ended)
+    def look(self) -> None:
+        """Stop the sandbox if its pause process has ended; a look or a stop that fails is repeated."""
+        has_pause = self.record.config.namespaces.pid == NamespaceMode.POD
+        if not has_pause or self.lock.locked() or self.record.phase not in (SandboxPhase.READY, SandboxPhase.STOPPING):
             return
-        self._pause_ended()
-
-    def _pause_ended(self) -> None:
-        if self.record.phase == SandboxPhase.READY:
+        try:
+            if self._pause is None and self.ready:
+                self._pause = ProcessWatch(self.record.pause, self.look)
+        except OSError as error:
+            log.warning("sandbox %s: whether its pause process has ended is looked at again: %s", self.id, error)
+            self._host.second_look.again(self)
+            return
+        if self._pause is None or self._pause.over:
             log.warning("sandbox %s: the pause process has ended", self.id)
-            self._host.tasks.start(self.stop(), f"stop sandbox {self.id}")
+            self._host.tasks.start(self._stop_or_look_again(), f"stop sandbox {self.id}")
+
+    async def _stop_or_look_again(self) -> None:
+        try:
+            await self.stop()
+        except (CRIError, OSError) as error:
+            log.warning("sandbox %s: it is stopped again: %s", self.id, error)
+            self._host.second_look.again(self)
 
     async def _stop_pause(self) -> None:
         if self._pause is not None:
@@ -258,7 +282,7 @@ class Sandbox:
         elif self.record.phase == SandboxPhase.STOPPING:
             await self._finish_stop()
         elif self.ready and self.record.config.namespaces.pid == NamespaceMode.POD:
-            self._watch_pause()
+            self.look()
         return True
 
     def close(self) -> None:

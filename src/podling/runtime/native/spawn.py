@@ -88,6 +88,28 @@ def spawn(
             os.chdir("/")
 
 
+class Descriptors:
+    """Descriptors that are closed with the block; when one cannot be had, those before it are not left open."""
+
+    def __init__(self) -> None:
+        self._open: set[int] = set()
+
+    def __enter__(self) -> Descriptors:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for fd in list(self._open):
+            self.close(fd)
+
+    def add(self, fd: int) -> int:
+        self._open.add(fd)
+        return fd
+
+    def close(self, fd: int) -> None:
+        self._open.remove(fd)
+        os.close(fd)
+
+
 async def readable(fd: int) -> None:
     """Returns when `fd` can be read (a pidfd: when the process has exited)."""
     loop = asyncio.get_running_loop()
@@ -101,7 +123,10 @@ async def readable(fd: int) -> None:
 
 async def wait(pid: int) -> int:
     """Reaps a child of ours. Returns its exit code, 128 + signal number if a signal ended it; kills it when cancelled."""
-    pidfd = os.pidfd_open(pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return await _wait_in_thread(pid)
     try:
         await readable(pidfd)
     except asyncio.CancelledError:
@@ -115,6 +140,23 @@ async def wait(pid: int) -> int:
         return reap(pid)
     finally:
         os.close(pidfd)
+
+
+async def _wait_in_thread(pid: int) -> int:
+    """As `wait`, where no descriptor is to be had: a child that nobody reaps would stay, and nobody would hear of it."""
+
+    def ended() -> None:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # leaves it a zombie, so that its ID stays its own
+
+    waiting = asyncio.get_running_loop().run_in_executor(None, ended)
+    try:
+        await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.wait([waiting])
+        reap(pid)
+        raise
+    return reap(pid)
 
 
 def reap(pid: int) -> int:
@@ -165,18 +207,21 @@ class Output:
 
 def run(argv: Sequence[str]) -> Completed:
     """Runs a program that says little to its end. Blocking, and faster than run_async. Raises OSError."""
-    out, err = os.memfd_create("stdout", os.MFD_CLOEXEC), os.memfd_create("stderr", os.MFD_CLOEXEC)
-    try:
+    with Descriptors() as opened:
+        out = opened.add(os.memfd_create("stdout", os.MFD_CLOEXEC))
+        err = opened.add(os.memfd_create("stderr", os.MFD_CLOEXEC))
         code = reap(spawn(argv, fds={1: out, 2: err}))
         return Completed(code, os.pread(out, _OUTPUT_LIMIT, 0), os.pread(err, _OUTPUT_LIMIT, 0))
-    finally:
-        os.close(out)
-        os.close(err)
 
 
 async def run_async(workers: Workers, argv: Sequence[str], *, limit: int = _OUTPUT_LIMIT) -> Completed:
     """Runs a program to its end, however much it says. Raises OSError; kills the program when cancelled."""
-    out, err = Output(limit), Output(limit)
+    out = Output(limit)
+    try:
+        err = Output(limit)
+    except OSError:
+        out.finish()
+        raise
     try:
         starting = asyncio.ensure_future(workers.run(lambda: spawn(argv, fds={1: out.write, 2: err.write})))
         try:
