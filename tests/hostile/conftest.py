@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import pytest
 from tests.support.cluster import Cluster
 from tests.support.cluster_fixtures import admin, namespace, pytest_runtest_makereport
+from tests.support.foreign_node import scene
 from tools.registry import Registry
 
-__all__ = ["admin", "cluster", "namespace", "pytest_runtest_makereport"]
+__all__ = ["admin", "cluster", "namespace", "pytest_runtest_makereport", "scene"]
 
 
 @pytest.fixture(scope="session")

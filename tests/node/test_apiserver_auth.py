@@ -13,7 +13,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.support.api import Api, pod
+from tests.support.api import Api, pod, unix_connection
 
 from podling.apiserver.pki import KeyPair
 
@@ -79,8 +79,22 @@ def test_unknown_health_checks_are_not_found(api: Api) -> None:
 def test_a_client_certificate_names_user_and_groups(api: Api) -> None:
     admin = _whoami(api, pair=api.pki.admin)
     assert admin == {"username": "kubernetes-admin", "groups": ["system:masters", "system:authenticated"]}
-    kubelet = _whoami(api, pair=api.pki.kubelet)
+
+
+def test_serving_certificates_are_no_credentials(api: Api) -> None:
+    for pair in (api.pki.kubelet, api.pki.apiserver):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            _whoami(api, pair=pair)
+
+
+def test_the_kubelets_socket_acts_as_the_node_of_this_machine(api: Api) -> None:
+    connection = unix_connection(api.directory / "run" / "kubelet.sock")
+    connection.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", b"{}")
+    kubelet = json.loads(connection.getresponse().read())["status"]["userInfo"]
     assert kubelet == {"username": "system:node:test-node", "groups": ["system:nodes", "system:authenticated"]}
+    connection.request("GET", "/api/v1/secrets")
+    assert connection.getresponse().status == 403
+    connection.close()
 
 
 def test_the_token_file_holds_an_administrator(api: Api) -> None:
@@ -157,8 +171,8 @@ def test_administrators_act_as_others(api: Api, pods: str, namespace: str) -> No
     assert answer.code == 403
     assert 'User "bob" cannot list resource "pods"' in answer.message
     node = {"Impersonate-User": "system:node:n1", "Impersonate-Group": "system:nodes"}
-    assert api.get(pods, headers=node).code == 200
-    assert api.post(pods, pod(), headers=node).code == 201
+    assert api.get(f"{pods}?fieldSelector=spec.nodeName%3Dn1", headers=node).code == 200
+    assert api.post(pods, pod(), headers=node).code == 403
     assert api.post(f"/api/v1/namespaces/{namespace}/configmaps", {"metadata": {"name": "c"}}, headers=node).code == 403
     assert api.get("/api", headers={"Impersonate-Group": "g"}).code == 500
 
@@ -191,8 +205,8 @@ def test_access_reviews_answer_for_oneself_and_others(api: Api, namespace: str) 
 
 
 def test_secrets_of_the_server_are_for_its_owner_only(api: Api) -> None:
-    files = [*(api.directory / "data" / "pki").iterdir(), api.kubeconfig, api.server.socket]
-    assert len(files) >= 13
+    files = [*(api.directory / "data" / "pki").iterdir(), api.kubeconfig, *(api.directory / "run").glob("*.sock")]
+    assert len(files) >= 14
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 

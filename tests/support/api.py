@@ -55,6 +55,10 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+def unix_connection(path: Path) -> http.client.HTTPConnection:
+    return _UnixConnection(path)
+
+
 @dataclass
 class Api:
     server: ApiServer
@@ -70,7 +74,7 @@ class Api:
 
     def open(self) -> http.client.HTTPConnection:
         """A connection to the unix socket: requests on it are an administrator's."""
-        return _UnixConnection(self.server.socket)
+        return unix_connection(self.server.socket)
 
     def request(
         self,

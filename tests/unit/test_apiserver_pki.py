@@ -24,6 +24,10 @@ def _cert(path: Path) -> x509.Certificate:
     return x509.load_pem_x509_certificate(path.read_bytes())
 
 
+def _usages(path: Path) -> set[x509.ObjectIdentifier]:
+    return set(_cert(path).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+
+
 def _contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
@@ -67,8 +71,7 @@ def test_certificates_say_who_and_where(tmp_path: Path) -> None:
     kubelet = _cert(made.kubelet.cert)
     assert kubelet.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "system:node:n1"
     assert kubelet.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)[0].value == "system:nodes"
-    usages = kubelet.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert set(usages) == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
+    assert _usages(made.kubelet.cert) == {ExtendedKeyUsageOID.SERVER_AUTH}
     for pair in (made.apiserver, made.admin, made.kubelet, made.kubelet_client):
         _cert(pair.cert).verify_directly_issued_by(_cert(made.ca.cert))
 
@@ -96,3 +99,19 @@ def test_a_renamed_node_gets_its_own_certificate(tmp_path: Path) -> None:
     made = _ensure(tmp_path)
     _ensure(tmp_path, node="n2")
     assert _cert(made.kubelet.cert).subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "system:node:n2"
+
+
+def test_a_certificate_for_more_than_it_needs_is_replaced_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Former versions gave the kubelet one certificate for both of its sides."""
+    with monkeypatch.context() as former:
+        former.setattr(pki, "SERVER", ExtendedKeyUsageOID.CLIENT_AUTH)
+        made = _ensure(tmp_path)
+    assert _usages(made.kubelet.cert) == {ExtendedKeyUsageOID.CLIENT_AUTH}
+    before = _contents(tmp_path)
+    _ensure(tmp_path)
+    assert _usages(made.kubelet.cert) == {ExtendedKeyUsageOID.SERVER_AUTH}
+    changed = {name for name, content in _contents(tmp_path).items() if content != before[name]}
+    assert changed == {"apiserver.crt", "apiserver.key", "kubelet.crt", "kubelet.key"}
+    assert _cert(made.kubelet.cert).subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "system:node:n1"

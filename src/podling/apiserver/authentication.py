@@ -15,7 +15,7 @@ from multidict import CIMultiDictProxy
 
 from podling.api import status
 from podling.api.core.v1 import Node, Pod, Secret, ServiceAccount
-from podling.apiserver.authorization import Attributes, authorize, denial
+from podling.apiserver.authorization import Attributes, Authorizer, denial
 from podling.apiserver.pki import write_private
 from podling.apiserver.tokens import Binding, Claims, InvalidToken, TokenIssuer
 from podling.apiserver.user import (
@@ -104,8 +104,8 @@ def _service_account(claims: Claims) -> User:
     )
 
 
-def impersonated(user: User, headers: CIMultiDictProxy[str]) -> User:
-    """Who `user` acts as, by the Impersonate-* headers (the user themself without such).
+def impersonated(user: User, headers: CIMultiDictProxy[str], authorizer: Authorizer) -> User:
+    """Return the user as whom `user` acts by the Impersonate-* headers: `user` where there are none.
 
     Raises ApiError: 403 where the user may not, 500 for groups without a user, as upstream."""
     name = headers.get("Impersonate-User", "")
@@ -128,8 +128,9 @@ def impersonated(user: User, headers: CIMultiDictProxy[str]) -> User:
     wanted += [("groups", "", group) for group in groups]
     for resource, namespace, target in wanted:
         attributes = Attributes(verb="impersonate", resource=resource, namespace=namespace, name=target)
-        if not authorize(user, attributes).allowed:
-            raise status.forbidden(resource, target, denial(user, attributes))
+        decision = authorizer.authorize(user, attributes)
+        if not decision.allowed:
+            raise status.forbidden(resource, target, denial(user, attributes, decision.reason))
     if not groups and len(account) == 2:
         groups = service_account_groups(account[0])
     if name == ANONYMOUS.name:

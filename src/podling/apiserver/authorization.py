@@ -1,10 +1,14 @@
-"""Who may do what. One function decides; a role-based authorizer can take its place."""
+"""Who may do what: fixed rules, and authorizers for kinds of users that are asked before them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from msgspec import Struct
 
-from podling.apiserver.user import ALL_AUTHENTICATED, MASTERS, NODES, User
+from podling.api.fields import EVERYTHING, Selector
+from podling.apiserver.user import ALL_AUTHENTICATED, MASTERS, User
 
 
 class Attributes(Struct, frozen=True):
@@ -18,11 +22,15 @@ class Attributes(Struct, frozen=True):
     subresource: str = ""
     namespace: str = ""
     name: str = ""
+    """The object's name; for a list or watch, the name that its field selector asks for."""
+    field_selector: Selector = EVERYTHING
+    """What a list, a watch or a deletion of a collection is restricted to."""
 
 
 class Decision(Struct, frozen=True):
     allowed: bool
     reason: str = ""
+    """Why not, for the user; "" where there is nothing to say beyond the refusal."""
 
 
 class Rule(Struct, frozen=True):
@@ -45,13 +53,13 @@ class Rule(Struct, frozen=True):
         )
 
 
-def _rule(verbs: str, group: str, resources: str, namespace: str = "") -> Rule:
+def rule(verbs: str, group: str, resources: str, namespace: str = "") -> Rule:
     return Rule(frozenset(verbs.split()), group, frozenset(resources.split()), namespace)
 
 
 ANY_USER_RULES = (
-    _rule("create", "authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews"),
-    _rule("create", "authentication.k8s.io", "selfsubjectreviews"),
+    rule("create", "authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews"),
+    rule("create", "authentication.k8s.io", "selfsubjectreviews"),
 )
 """What every authenticated user may do (upstream's system:basic-user)."""
 
@@ -61,52 +69,51 @@ ANY_USER_PATHS = ("/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"
 PUBLIC_PATHS = ("/healthz", "/healthz/*", "/livez", "/livez/*", "/readyz", "/readyz/*", "/version", "/version/")
 """Paths anyone may GET, without authentication."""
 
-NODE_RULES = (
-    _rule("create", "authentication.k8s.io", "tokenreviews"),
-    _rule("create", "authorization.k8s.io", "subjectaccessreviews localsubjectaccessreviews"),
-    _rule("get list watch", "", "services endpoints configmaps secrets serviceaccounts namespaces"),
-    _rule("get list watch", "", "persistentvolumes persistentvolumeclaims"),
-    _rule("create get list watch", "", "nodes"),
-    _rule("update patch", "", "nodes nodes/status"),
-    _rule("get list watch create delete", "", "pods"),
-    _rule("update patch", "", "pods/status"),
-    _rule("create", "", "pods/eviction serviceaccounts/token"),
-    _rule("create update patch", "", "events"),
-    _rule("create update patch", "events.k8s.io", "events"),
-    _rule("get list watch", "discovery.k8s.io", "endpointslices"),
-    _rule("get list watch", "node.k8s.io", "runtimeclasses"),
-    _rule("get list watch", "storage.k8s.io", "csidrivers volumeattachments"),
-    _rule("get create update patch delete", "storage.k8s.io", "csinodes"),
-    _rule("get create update patch delete", "coordination.k8s.io", "leases", "kube-node-lease"),
-)
-"""What kubelets may do (upstream's system:node)."""
-
-
-def rules_for(user: User) -> tuple[Rule, ...]:
-    """The rules that hold for a user who is not in system:masters."""
-    rules: tuple[Rule, ...] = ()
-    if ALL_AUTHENTICATED in user.groups:
-        rules += ANY_USER_RULES
-    if NODES in user.groups and user.name.startswith("system:node:"):
-        rules += NODE_RULES
-    return rules
-
 
 def is_public(attributes: Attributes) -> bool:
     return not attributes.resource and attributes.verb in ("get", "head") and _covered(attributes.path, PUBLIC_PATHS)
 
 
-def authorize(user: User, attributes: Attributes) -> Decision:
-    if MASTERS in user.groups or is_public(attributes):
-        return Decision(True)
+class UserAuthorizer(Protocol):
+    """An authorizer for some kind of users, beside the fixed rules."""
+
+    def authorize(self, user: User, attributes: Attributes) -> Decision | None:
+        """Return the decision, or None for users of another kind."""
+
+
+class Authorizer:
+    """Allows what the fixed rules or one of `others` allow."""
+
+    def __init__(self, others: Sequence[UserAuthorizer] = ()) -> None:
+        self._others = tuple(others)
+
+    def authorize(self, user: User, attributes: Attributes) -> Decision:
+        if MASTERS in user.groups or is_public(attributes):
+            return Decision(True)
+        reason = ""
+        for other in self._others:
+            decision = other.authorize(user, attributes)
+            if decision is not None and decision.allowed:
+                return decision
+            reason = reason or (decision.reason if decision is not None else "")
+        return Decision(_any_user_may(user, attributes), reason)
+
+
+def _any_user_may(user: User, attributes: Attributes) -> bool:
+    if ALL_AUTHENTICATED not in user.groups:
+        return False
     if not attributes.resource:
-        readable = attributes.verb in ("get", "head") and _covered(attributes.path, ANY_USER_PATHS)
-        return Decision(readable and ALL_AUTHENTICATED in user.groups)
-    return Decision(any(rule.matches(attributes) for rule in rules_for(user)))
+        return attributes.verb in ("get", "head") and _covered(attributes.path, ANY_USER_PATHS)
+    return any(rule.matches(attributes) for rule in ANY_USER_RULES)
 
 
-def denial(user: User, attributes: Attributes) -> str:
-    """Upstream's words for an action that was not allowed."""
+def denial(user: User, attributes: Attributes, reason: str = "") -> str:
+    """Return upstream's words for an action that was not allowed."""
+    refused = _refused(user, attributes)
+    return f"{refused}: {reason}" if reason else refused
+
+
+def _refused(user: User, attributes: Attributes) -> str:
     if not attributes.resource:
         return f'User "{user.name}" cannot {attributes.verb} path "{attributes.path}"'
     resource = attributes.resource

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp.web import BaseRequest, StreamResponse
 
-from podling.api import scheme, status
+from podling.api import fields, scheme, status
 from podling.api.core.v1 import Pod
+from podling.api.fields import EVERYTHING
 from podling.api.meta.v1 import ListMeta, Status, StatusDetails
 from podling.api.scheme import Resource
 from podling.apiserver import nonresource, output, responses, reviews, routing
 from podling.apiserver.authentication import impersonated
-from podling.apiserver.authorization import Attributes, authorize, denial, is_public
+from podling.apiserver.authorization import Attributes, denial, is_public
 from podling.apiserver.call import Call
 from podling.apiserver.connection import Connection
 from podling.apiserver.conversion import stored_resource
@@ -22,7 +24,7 @@ from podling.apiserver.metrics import Key
 from podling.apiserver.routing import RequestInfo
 from podling.apiserver.state import State
 from podling.apiserver.subresources import binding, eviction, finalize, log, token
-from podling.apiserver.user import ANONYMOUS, LOCAL, User
+from podling.apiserver.user import ANONYMOUS, LOCAL, User, node_user
 from podling.apiserver.verbs import create, delete, get, list, patch, update, watch
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ _EMPTY_LISTS = {("apiextensions.k8s.io", "v1", "customresourcedefinitions"): "Cu
 """What does not exist here, so that its list is empty: kubectl asks it before it says that a kind is unknown."""
 _NAMED_VERBS = frozenset({"get", "update", "patch", "delete"})
 """Those about one object; the others are about a collection."""
+_SELECTING_VERBS = frozenset({"list", "watch", "deletecollection"})
 _LONG_RUNNING = frozenset({"watch"})
 _COUNTED_VERBS = frozenset({*_VERBS, "head", "post", "put", "options"})
 """Those of resources, and the methods of other paths."""
@@ -58,13 +61,18 @@ _OTHER = "other"
 
 
 class RequestHandler:
-    """The handler of both listeners: `local` for the unix socket, `remote` for TLS."""
+    """The handler of all listeners: `local` for the administrator's unix socket, `kubelet` for that of this machine's
+    kubelet, `remote` for TLS."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, node: str) -> None:
         self._state = state
+        self._node = node_user(node)
 
     async def local(self, request: BaseRequest) -> StreamResponse:
         return await self._handle(request, LOCAL)
+
+    async def kubelet(self, request: BaseRequest) -> StreamResponse:
+        return await self._handle(request, self._node)
 
     async def remote(self, request: BaseRequest) -> StreamResponse:
         return await self._handle(request, None)
@@ -109,15 +117,15 @@ class RequestHandler:
         return ANONYMOUS
 
     async def _answer(self, request: BaseRequest, info: RequestInfo, user: User) -> StreamResponse:
-        attributes = _attributes(info)
+        attributes = _attributes(info, request.query)
         if user is ANONYMOUS and not is_public(attributes):
             raise status.unauthorized()
         headers = request.headers
         if "Impersonate-User" in headers or "Impersonate-Group" in headers or "Impersonate-Uid" in headers:
-            user = impersonated(user, headers)
-        decision = authorize(user, attributes)
+            user = impersonated(user, headers, self._state.authorizer)
+        decision = self._state.authorizer.authorize(user, attributes)
         if not decision.allowed:
-            raise _forbidden(user, attributes)
+            raise _forbidden(user, attributes, decision.reason)
         call = Call(request, info, user, self._state)
         if not info.is_resource:
             return await nonresource.handle(call)
@@ -184,9 +192,15 @@ def _handler(resource: Resource, info: RequestInfo) -> Handler:
     return handler
 
 
-def _attributes(info: RequestInfo) -> Attributes:
+def _attributes(info: RequestInfo, query: Mapping[str, str]) -> Attributes:
     if not info.is_resource:
         return Attributes(verb=info.verb, path=info.path)
+    selector, name = EVERYTHING, info.name
+    if info.verb in _SELECTING_VERBS and (text := query.get("fieldSelector")):
+        with contextlib.suppress(ValueError):  # the verb itself refuses it, once it is known who asks
+            selector = fields.parse(text)
+        if info.verb != "deletecollection":
+            name = name or selector.exact("metadata.name") or ""
     return Attributes(
         verb=info.verb,
         path=info.path,
@@ -195,15 +209,16 @@ def _attributes(info: RequestInfo) -> Attributes:
         resource=info.resource,
         subresource=info.subresource,
         namespace=info.namespace,
-        name=info.name,
+        name=name,
+        field_selector=selector,
     )
 
 
-def _forbidden(user: User, attributes: Attributes) -> status.ApiError:
+def _forbidden(user: User, attributes: Attributes, reason: str) -> status.ApiError:
     qualified = attributes.resource
     if attributes.resource and attributes.group:
         qualified = f"{attributes.resource}.{attributes.group}"
-    return status.forbidden(qualified, attributes.name, denial(user, attributes))
+    return status.forbidden(qualified, attributes.name, denial(user, attributes, reason))
 
 
 def _method_not_allowed() -> status.ApiError:

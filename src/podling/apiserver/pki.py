@@ -61,7 +61,7 @@ class PKI(Struct, frozen=True):
 
     @property
     def kubelet(self) -> KeyPair:
-        """Serving and client certificate of this machine's kubelet (system:node:<name>, system:nodes)."""
+        """Serving certificate of this machine's kubelet, which is a client by its unix socket."""
         return self.pair("kubelet")
 
     @property
@@ -93,7 +93,7 @@ class _Request(Struct, frozen=True):
 def ensure(
     directory: Path, *, node_name: str, addresses: Sequence[str], service_address: str, cluster_domain: str
 ) -> PKI:
-    """Makes what is missing and renews what no longer fits (names, addresses, issuer, under 90 days left).
+    """Makes what is missing and renews what no longer fits (names, addresses, usages, issuer, under 90 days left).
 
     addresses: IP addresses of this machine. service_address: cluster IP of the Service "kubernetes".
     Raises PKIError, OSError. Blocking: call it in a thread.
@@ -118,7 +118,7 @@ def ensure(
             "system:nodes",
             dns_names=("localhost", node_name),
             addresses=machine,
-            usages=(SERVER, CLIENT),
+            usages=(SERVER,),
         ),
         _Request("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters"),
     ):
@@ -197,7 +197,7 @@ def _serves(pair: KeyPair, request: _Request, ca_cert: x509.Certificate) -> bool
     if cert.public_key() != key.public_key() or cert.not_valid_after_utc - datetime.now(UTC) < _RENEW_BEFORE:
         return False
     names = cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if [name.value for name in names] != [request.common_name]:
+    if [name.value for name in names] != [request.common_name] or _usages(cert) != set(request.usages):
         return False
     if not request.dns_names and not request.addresses:
         return True
@@ -209,6 +209,13 @@ def _serves(pair: KeyPair, request: _Request, ca_cert: x509.Certificate) -> bool
     addresses = {str(address) for address in alternative.get_values_for_type(x509.IPAddress)}
     wanted = {str(ipaddress.ip_address(address)) for address in request.addresses}
     return dns >= set(request.dns_names) and addresses >= wanted
+
+
+def _usages(cert: x509.Certificate) -> set[x509.ObjectIdentifier]:
+    try:
+        return set(cert.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        return set()
 
 
 def _ensure_service_account_key(pki: PKI) -> None:

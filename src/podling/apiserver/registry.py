@@ -101,6 +101,31 @@ class Registry(Generic[T]):
         page = await self.store.list(self.prefix(namespace))
         return [self.decode(entry.value) for entry in page.entries]
 
+    async def admit(
+        self,
+        operation: Operation,
+        caller: Caller,
+        *,
+        namespace: str,
+        name: str,
+        obj: object = None,
+        old: T | None = None,
+        subresource: str = "",
+    ) -> None:
+        """Asks the admission plugins; they may change `obj`, the object to be written or a subresource's. Raises ApiError."""
+        review = Review(
+            operation=operation,
+            resource=self.resource,
+            subresource=subresource,
+            namespace=namespace,
+            name=name,
+            obj=obj,
+            old=old,
+            user=caller.user,
+            dry_run=caller.dry_run,
+        )
+        await self._admission.admit(review)
+
     def not_found(self, name: str) -> status.ApiError:
         return status.not_found(self.resource, name)
 
@@ -110,7 +135,7 @@ class Registry(Generic[T]):
         if metadata.resource_version:
             raise status.internal("resourceVersion should not be set on objects to be created")
         metadata.namespace = namespace if self.resource.namespaced else ""
-        await self._admit(Operation.CREATE, obj, None, "", caller)
+        await self.admit(Operation.CREATE, caller, obj=obj, namespace=metadata.namespace, name=metadata.name)
         generated = bool(metadata.generate_name) and not metadata.name
         _fill_new(metadata)
         self.strategy.prepare_for_create(obj)
@@ -217,7 +242,7 @@ class Registry(Generic[T]):
 
     async def delete(self, namespace: str, name: str, options: DeleteOptions, caller: Caller) -> Result:
         """Deletes the object, or begins its deletion. Raises ApiError."""
-        await self._admit(Operation.DELETE, None, None, "", caller, namespace=namespace, name=name)
+        await self.admit(Operation.DELETE, caller, namespace=namespace, name=name)
         key = self.key(namespace, name)
         while True:
             entry = self.entry(namespace, name)
@@ -246,7 +271,16 @@ class Registry(Generic[T]):
 
     async def _prepare_update(self, new: T, old: T, subresource: str, caller: Caller) -> Callable[[], None]:
         _keep_identity(new.metadata, old.metadata, self.resource.namespaced)
-        await self._admit(Operation.UPDATE, new, old, subresource, caller)
+        metadata = new.metadata
+        await self.admit(
+            Operation.UPDATE,
+            caller,
+            obj=new,
+            old=old,
+            subresource=subresource,
+            namespace=metadata.namespace,
+            name=metadata.name,
+        )
         new.metadata.generation = old.metadata.generation
         if subresource == "status":
             self.strategy.prepare_for_status_update(new, old)
@@ -287,32 +321,6 @@ class Registry(Generic[T]):
     def _reject(self, obj: T, validate: Callable[..., list[FieldError]], *old: T) -> None:
         if errors := validate(obj, *old):
             raise status.invalid(self.resource, obj.metadata.name, errors)
-
-    async def _admit(
-        self,
-        operation: Operation,
-        obj: T | None,
-        old: T | None,
-        subresource: str,
-        caller: Caller,
-        *,
-        namespace: str = "",
-        name: str = "",
-    ) -> None:
-        if obj is not None:
-            namespace, name = obj.metadata.namespace, obj.metadata.name
-        review = Review(
-            operation=operation,
-            resource=self.resource,
-            subresource=subresource,
-            namespace=namespace,
-            name=name,
-            obj=obj,
-            old=old,
-            user=caller.user,
-            dry_run=caller.dry_run,
-        )
-        await self._admission.admit(review)
 
 
 def _nothing() -> None:

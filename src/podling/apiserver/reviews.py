@@ -27,9 +27,9 @@ from podling.api.authorization.v1 import (
     SubjectRulesReviewStatus,
 )
 from podling.apiserver import decoding, responses
-from podling.apiserver.authorization import ANY_USER_PATHS, PUBLIC_PATHS, Attributes, authorize, rules_for
+from podling.apiserver.authorization import ANY_USER_PATHS, ANY_USER_RULES, PUBLIC_PATHS, Attributes
 from podling.apiserver.call import Call
-from podling.apiserver.user import ALL_AUTHENTICATED, MASTERS, User
+from podling.apiserver.user import ALL_AUTHENTICATED, MASTERS, User, node_name
 
 Handler = Callable[[Call], Awaitable[StreamResponse]]
 
@@ -64,14 +64,14 @@ async def self_subject_review(call: Call) -> StreamResponse:
 async def self_subject_access_review(call: Call) -> StreamResponse:
     kind = "SelfSubjectAccessReview"
     review: SelfSubjectAccessReview = await decoding.read(call, SelfSubjectAccessReview, f"{_AUTHORIZATION}/v1", kind)
-    review.status = _decide(call.user, review.spec)
+    review.status = _decide(call, call.user, review.spec)
     return await _created(call, codec.encode(review))
 
 
 async def subject_access_review(call: Call) -> StreamResponse:
     kind = "SubjectAccessReview"
     review: SubjectAccessReview = await decoding.read(call, SubjectAccessReview, f"{_AUTHORIZATION}/v1", kind)
-    review.status = _decide(_subject(review.spec), review.spec)
+    review.status = _decide(call, _subject(review.spec), review.spec)
     return await _created(call, codec.encode(review))
 
 
@@ -84,7 +84,7 @@ async def local_subject_access_review(call: Call) -> StreamResponse:
         raise status.bad_request(
             f"spec.resourceAttributes.namespace must match namespace: {call.info.namespace}, {found}"
         )
-    review.status = _decide(_subject(review.spec), review.spec)
+    review.status = _decide(call, _subject(review.spec), review.spec)
     return await _created(call, codec.encode(review))
 
 
@@ -123,7 +123,9 @@ def _subject(spec: SubjectAccessReviewSpec) -> User:
     return User(spec.user, spec.uid, tuple(spec.groups), spec.extra)
 
 
-def _decide(user: User, spec: SelfSubjectAccessReviewSpec | SubjectAccessReviewSpec) -> SubjectAccessReviewStatus:
+def _decide(
+    call: Call, user: User, spec: SelfSubjectAccessReviewSpec | SubjectAccessReviewSpec
+) -> SubjectAccessReviewStatus:
     resource, path = spec.resource_attributes, spec.non_resource_attributes
     if (resource is None) == (path is None):
         raise status.bad_request("exactly one of nonResourceAttributes or resourceAttributes must be specified")
@@ -140,7 +142,7 @@ def _decide(user: User, spec: SelfSubjectAccessReviewSpec | SubjectAccessReviewS
     else:
         assert path is not None
         attributes = Attributes(verb=path.verb, path=path.path)
-    decision = authorize(user, attributes)
+    decision = call.state.authorizer.authorize(user, attributes)
     return SubjectAccessReviewStatus(allowed=decision.allowed, reason=decision.reason)
 
 
@@ -151,9 +153,13 @@ def _rules(user: User, namespace: str) -> SubjectRulesReviewStatus:
         return SubjectRulesReviewStatus(resource_rules=[everything], non_resource_rules=[paths], incomplete=False)
     rules = [
         ResourceRule(verbs=sorted(rule.verbs), api_groups=[rule.group], resources=sorted(rule.resources))
-        for rule in rules_for(user)
-        if rule.namespace in ("", namespace)
+        for rule in ANY_USER_RULES
+        if ALL_AUTHENTICATED in user.groups and rule.namespace in ("", namespace)
     ]
     urls = [*PUBLIC_PATHS, *(ANY_USER_PATHS if ALL_AUTHENTICATED in user.groups else ())]
     paths = NonResourceRule(verbs=["get"], non_resource_urls=urls)
-    return SubjectRulesReviewStatus(resource_rules=rules, non_resource_rules=[paths], incomplete=False)
+    answer = SubjectRulesReviewStatus(resource_rules=rules, non_resource_rules=[paths], incomplete=False)
+    if node_name(user) is not None:
+        answer.incomplete = True
+        answer.evaluation_error = "node authorizer does not support user rule resolution"
+    return answer

@@ -22,9 +22,11 @@ from podling.apiserver import addresses, bootstrap, pki
 from podling.apiserver.admission.chain import Chain
 from podling.apiserver.admission.default_toleration_seconds import DefaultTolerationSeconds
 from podling.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
+from podling.apiserver.admission.node_restriction import NodeRestriction
 from podling.apiserver.admission.priority import Priority
 from podling.apiserver.admission.service_account import ServiceAccountPlugin
 from podling.apiserver.authentication import Authenticator, ensure_admin_token, load_static_tokens
+from podling.apiserver.authorization import Authorizer
 from podling.apiserver.call import MAX_BODY
 from podling.apiserver.cluster_ip import ClusterIPs
 from podling.apiserver.connection import IDLE, ConnectionServer
@@ -32,6 +34,8 @@ from podling.apiserver.conversion import stored_resource
 from podling.apiserver.handler import RequestHandler
 from podling.apiserver.kubelet_client import KubeletClient
 from podling.apiserver.metrics import Metrics
+from podling.apiserver.node_authorizer import NodeAuthorizer
+from podling.apiserver.node_graph import NodeGraph
 from podling.apiserver.node_port import NodePorts
 from podling.apiserver.pki import PKI
 from podling.apiserver.registry import Registry
@@ -44,6 +48,7 @@ from podling.store.sqlite import SQLiteStore
 log = logging.getLogger(__name__)
 
 SOCKET = "apiserver.sock"
+KUBELET_SOCKET = "kubelet.sock"
 _BACKLOG = 1024
 _MAX_HEADER = 64 << 10
 """Bytes of a request line or header: selectors of controllers can be long."""
@@ -53,9 +58,9 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     data_dir: Path
     """Holds pki/, state.db and tokens.csv."""
     run_dir: Path
-    """Holds the unix socket."""
+    """Holds the unix sockets."""
     node_name: str
-    """Of this machine's kubelet: in its certificate and the server's."""
+    """Of this machine's kubelet: in its certificate and the server's; who connects to its socket acts as that node."""
     port: int = 6443
     bind_address: str = "0.0.0.0"
     advertise_address: str = ""
@@ -71,7 +76,13 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
 
     @property
     def socket(self) -> Path:
+        """Of the administrator."""
         return self.run_dir / SOCKET
+
+    @property
+    def kubelet_socket(self) -> Path:
+        """Of this machine's kubelet."""
+        return self.run_dir / KUBELET_SOCKET
 
     @property
     def url(self) -> str:
@@ -91,15 +102,19 @@ async def serve(config: ServerConfig, *, ready: asyncio.Event | None = None, sto
     store = await SQLiteStore.open(config.data_dir / "state.db")
     kubelets = KubeletClient(certificates)
     try:
-        state = _state(config, store, certificates, kubelets, cluster_ips)
+        graph = NodeGraph(store)
+        state = _state(config, store, certificates, kubelets, cluster_ips, graph)
         await bootstrap.run(state, cluster_ips, address=advertised, port=config.port)
-        async with _listening(config, state, certificates):
+        await graph.load()
+        async with _listening(config, state, certificates), asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(graph.run(), name="node graph")
             state.ready = True
             log.info("API server listens on %s and %s", config.url, config.socket)
             if ready is not None:
                 ready.set()
             await stop.wait()
             state.stopping = True
+            following.cancel()
     finally:
         await kubelets.close()
         await store.close()
@@ -124,7 +139,12 @@ def _prepare(config: ServerConfig, advertised: str, service_address: str) -> PKI
 
 
 def _state(
-    config: ServerConfig, store: Store, certificates: PKI, kubelets: KubeletClient, cluster_ips: ClusterIPs
+    config: ServerConfig,
+    store: Store,
+    certificates: PKI,
+    kubelets: KubeletClient,
+    cluster_ips: ClusterIPs,
+    graph: NodeGraph,
 ) -> State:
     issuer = TokenIssuer(certificates.service_account_key, f"https://kubernetes.default.svc.{config.cluster_domain}")
     node_ports = NodePorts()
@@ -143,6 +163,7 @@ def _state(
         [
             NamespaceLifecycle(find),
             ServiceAccountPlugin(find_soon),
+            NodeRestriction(find, api_audience=issuer.issuer),
             Priority(find, list_all),
             DefaultTolerationSeconds(),
         ]
@@ -155,6 +176,7 @@ def _state(
             if stored_resource(resource) == resource
         },
         authenticator=Authenticator(tokens=issuer, static=load_static_tokens(_token_file(config)), lookup=find),
+        authorizer=Authorizer([NodeAuthorizer(graph)]),
         tokens=issuer,
         kubelets=kubelets,
         metrics=Metrics(),
@@ -168,12 +190,13 @@ def _token_file(config: ServerConfig) -> Path:
 
 @asynccontextmanager
 async def _listening(config: ServerConfig, state: State, certificates: PKI) -> AsyncIterator[None]:
-    """Both listeners. On leaving, streams end, requests under way finish or are cut off after a while."""
-    handler = RequestHandler(state)
+    """All listeners. On leaving, streams end, requests under way finish or are cut off after a while."""
+    handler = RequestHandler(state, config.node_name)
     loop = asyncio.get_running_loop()
     make_request = partial(_make_request, loop)
     options: dict[str, Any] = {"access_log": None, "max_line_size": _MAX_HEADER, "max_field_size": _MAX_HEADER}
     local = ConnectionServer(handler.local, request_factory=make_request, **options)
+    kubelet = ConnectionServer(handler.kubelet, request_factory=make_request, **options)
     remote = ConnectionServer(handler.remote, request_factory=make_request, **{**options, "keepalive_timeout": IDLE})
     context = await asyncio.to_thread(_tls_context, certificates)
     try:
@@ -182,17 +205,19 @@ async def _listening(config: ServerConfig, state: State, certificates: PKI) -> A
                 remote, config.bind_address or None, config.port, ssl=context, backlog=_BACKLOG, reuse_address=True
             )
             listeners.callback(tls_server.close)
-            unix = _unix_socket(config.socket)
-            listeners.callback(config.socket.unlink, missing_ok=True)
-            unix_server = await loop.create_unix_server(local, sock=unix, backlog=_BACKLOG)
-            listeners.callback(unix_server.close)
+            for path, server in ((config.socket, local), (config.kubelet_socket, kubelet)):
+                unix = _unix_socket(path)
+                listeners.callback(path.unlink, missing_ok=True)
+                unix_server = await loop.create_unix_server(server, sock=unix, backlog=_BACKLOG)
+                listeners.callback(unix_server.close)
             yield
     finally:
         state.stopping = True
         state.end_streams()
-        for server in (local, remote):
+        servers = (local, kubelet, remote)
+        for server in servers:
             server.pre_shutdown()
-        await asyncio.gather(local.shutdown(config.shutdown_seconds), remote.shutdown(config.shutdown_seconds))
+        await asyncio.gather(*(server.shutdown(config.shutdown_seconds) for server in servers))
 
 
 def _make_request(loop: asyncio.AbstractEventLoop, *parts: Any) -> BaseRequest:

@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from podling.api import scheme
 from podling.api.scheme import Resource
 from podling.apiserver.authentication import Authenticator
+from podling.apiserver.authorization import Authorizer
 from podling.apiserver.health import Check, Checks
 from podling.apiserver.kubelet_client import KubeletClient
 from podling.apiserver.metrics import Metrics
@@ -24,6 +25,7 @@ class State(Struct, kw_only=True, eq=False):
     store: Store
     registries: dict[Resource, Registry[Any]]
     authenticator: Authenticator
+    authorizer: Authorizer
     tokens: TokenIssuer
     kubelets: KubeletClient
     metrics: Metrics

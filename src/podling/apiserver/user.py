@@ -24,7 +24,8 @@ class User(Struct, frozen=True):
 
 ANONYMOUS = User("system:anonymous", groups=(ALL_UNAUTHENTICATED,))
 LOCAL = User("system:apiserver", groups=(MASTERS, ALL_AUTHENTICATED))
-"""A peer on the unix socket, which only root can open."""
+"""A peer on the administrator's unix socket, which only root can open."""
+_NODE_PREFIX = "system:node:"
 
 
 def authenticated(
@@ -34,6 +35,18 @@ def authenticated(
     if ALL_AUTHENTICATED not in groups:
         groups = (*groups, ALL_AUTHENTICATED)
     return User(name, uid, groups, extra or {})
+
+
+def node_user(name: str) -> User:
+    """The user as whom the kubelet of a node acts."""
+    return authenticated(_NODE_PREFIX + name, (NODES,))
+
+
+def node_name(user: User) -> str | None:
+    """Return the node as whose kubelet the user acts ("" if the name says none), or None for other users."""
+    if NODES not in user.groups or not user.name.startswith(_NODE_PREFIX):
+        return None
+    return user.name.removeprefix(_NODE_PREFIX)
 
 
 def service_account_name(namespace: str, name: str) -> str:

@@ -31,7 +31,7 @@ async def main(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) ->
         node_name=settings.node_name,
         data_dir=settings.data_dir,
         run_dir=settings.run_dir,
-        api_socket=settings.api_socket,
+        api_socket=settings.kubelet_socket,
         port=settings.agent_port,
         bridge=settings.bridge,
         pod_cidr=settings.pod_cidr,

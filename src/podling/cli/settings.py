@@ -52,6 +52,11 @@ class Settings:
         return self.run_dir / "apiserver.sock"
 
     @property
+    def kubelet_socket(self) -> Path:
+        """The API server's socket for this machine's kubelet."""
+        return self.run_dir / "kubelet.sock"
+
+    @property
     def kubeconfig(self) -> Path:
         return self.data_dir / "admin.kubeconfig"
 

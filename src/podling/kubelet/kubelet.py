@@ -41,7 +41,7 @@ _HOUSEKEEPING_PAUSE = 10.0
 
 
 class KubeletConfig(Struct, kw_only=True, frozen=True):
-    """One node. Directories are the cluster's own on this machine; `api_socket` is the API server's unix socket."""
+    """One node. Directories are the cluster's own on this machine; `api_socket` is the API server's unix socket for it."""
 
     node_name: str
     data_dir: Path

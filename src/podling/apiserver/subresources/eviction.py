@@ -9,6 +9,7 @@ from podling.api.core.v1 import Pod
 from podling.api.meta.v1 import DeleteOptions, Preconditions, Status, StatusCause
 from podling.api.policy.v1 import Eviction, PodDisruptionBudget
 from podling.apiserver import decoding, responses
+from podling.apiserver.admission.chain import Operation
 from podling.apiserver.call import Call
 from podling.apiserver.verbs.create import check_namespace
 
@@ -24,6 +25,9 @@ async def handle(call: Call) -> StreamResponse:
         raise status.bad_request("name in URL does not match name in Eviction object")
     options = eviction.delete_options or DeleteOptions()
     caller = call.caller(options.dry_run)
+    await call.registry.admit(
+        Operation.CREATE, caller, namespace=call.namespace, name=name, obj=eviction, subresource="eviction"
+    )
     pod: Pod = call.registry.get(call.namespace, name)
     budget = None if _needs_no_budget(pod) else await _budget_of(call, pod)
     if budget is not None:

@@ -10,6 +10,7 @@ from podling.api import codec, field, scheme, status, time
 from podling.api.authentication.v1 import BoundObjectReference, TokenRequest, TokenRequestStatus
 from podling.api.core.v1 import Node, Pod, Secret, ServiceAccount
 from podling.apiserver import decoding, responses
+from podling.apiserver.admission.chain import Operation
 from podling.apiserver.call import Call
 from podling.apiserver.tokens import Binding, Reference
 from podling.apiserver.user import service_account_name
@@ -24,6 +25,9 @@ async def handle(call: Call) -> StreamResponse:
     request: TokenRequest = await decoding.read(call, TokenRequest, _API_VERSION, "TokenRequest")
     caller = call.caller()
     check_namespace(call, request)
+    await call.registry.admit(
+        Operation.CREATE, caller, namespace=call.namespace, name=call.info.name, obj=request, subresource="token"
+    )
     account: ServiceAccount = call.registry.get(call.namespace, call.info.name)
     spec = request.spec
     seconds = _USUAL if spec.expiration_seconds is None else spec.expiration_seconds
