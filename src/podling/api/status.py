@@ -170,6 +170,12 @@ def unsupported_media_type(accepted: Iterable[str]) -> ApiError:
     return _error(415, "UnsupportedMediaType", message)
 
 
+def unsupported_content_encoding(encoding: str) -> ApiError:
+    """The body of the request is compressed. Upstream does not unpack bodies either, but calls them malformed."""
+    message = f"a body with Content-Encoding {encoding[:30]} is not supported: send it uncompressed"
+    return _error(415, "UnsupportedMediaType", message)
+
+
 def request_entity_too_large(message: str) -> ApiError:
     return _error(413, "RequestEntityTooLarge", f"Request entity is too large: {message}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.http_exceptions import HttpProcessingError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_BODY = 3 << 20
 """Bytes of a request's body, as upstream."""
+_BODY_SECONDS = 60.0
+"""How long a client may take to send it: upstream's time for a whole request."""
 
 
 class Call:
@@ -59,11 +62,19 @@ class Call:
         return Caller(self.user, dry_run=True, large=self.large)
 
     async def body(self) -> bytes:
-        """The request's body, unpacked. Raises ApiError (400, 413)."""
+        """The request's body. Raises ApiError (400, 413, 415, 504)."""
+        encoding = self.request.headers.get("Content-Encoding", "")
+        if encoding and encoding.lower() != "identity":
+            raise status.unsupported_content_encoding(encoding)
         if self.request.headers.get("Expect", "").lower() == "100-continue" and self.request.transport is not None:
             self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
-            body = await self.request.read()
+            async with asyncio.timeout(_BODY_SECONDS):
+                body = await self.request.read()
+        except TimeoutError:
+            raise status.timeout(
+                "request did not complete within requested timeout - context deadline exceeded"
+            ) from None
         except HTTPRequestEntityTooLarge:
             raise status.request_entity_too_large(f"limit is {MAX_BODY}") from None
         except (HttpProcessingError, RequestPayloadError) as error:

@@ -18,7 +18,6 @@ from podling.apiserver import nonresource, output, responses, reviews, routing
 from podling.apiserver.authentication import impersonated
 from podling.apiserver.authorization import Attributes, denial, is_public
 from podling.apiserver.call import Call
-from podling.apiserver.connection import Connection
 from podling.apiserver.conversion import stored_resource
 from podling.apiserver.metrics import Key
 from podling.apiserver.routing import RequestInfo
@@ -26,6 +25,7 @@ from podling.apiserver.state import State
 from podling.apiserver.subresources import binding, eviction, finalize, log, token
 from podling.apiserver.user import ANONYMOUS, LOCAL, User, node_user
 from podling.apiserver.verbs import create, delete, get, list, patch, update, watch
+from podling.kit.http_connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -101,18 +101,18 @@ class RequestHandler:
         connection = request.protocol
         assert isinstance(connection, Connection)
         if not connection.identified:
-            tls = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
-            certificate = tls.getpeercert() if tls is not None else None
-            if certificate:
+            if certificate := connection.certificate:
                 connection.user = self._state.authenticator.by_certificate(certificate["subject"])
             connection.identified = True
-        if connection.user is not None:
-            return connection.user
+        known: User | None = connection.user
+        if known is not None:
+            return known
         scheme_name, _, credentials = request.headers.get("Authorization", "").partition(" ")
         if scheme_name.lower() == "bearer" and credentials.strip():
             user = self._state.authenticator.by_token(credentials.strip())
             if user is None:
                 raise status.unauthorized()
+            connection.trust()
             return user
         return ANONYMOUS
 

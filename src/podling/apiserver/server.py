@@ -7,14 +7,11 @@ import contextlib
 import logging
 import os
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aiohttp.web import BaseRequest
 from msgspec import Struct
 
 from podling.api.scheme import RESOURCES
@@ -29,7 +26,6 @@ from podling.apiserver.authentication import Authenticator, ensure_admin_token, 
 from podling.apiserver.authorization import Authorizer
 from podling.apiserver.call import MAX_BODY
 from podling.apiserver.cluster_ip import ClusterIPs
-from podling.apiserver.connection import IDLE, ConnectionServer
 from podling.apiserver.conversion import stored_resource
 from podling.apiserver.handler import RequestHandler
 from podling.apiserver.kubelet_client import KubeletClient
@@ -42,6 +38,8 @@ from podling.apiserver.registry import Registry
 from podling.apiserver.state import State
 from podling.apiserver.strategies.table import strategy_for
 from podling.apiserver.tokens import TokenIssuer
+from podling.kit import tls_listener
+from podling.kit.http_connection import IDLE, ConnectionServer
 from podling.store.protocol import Store
 from podling.store.sqlite import SQLiteStore
 
@@ -50,8 +48,6 @@ log = logging.getLogger(__name__)
 SOCKET = "apiserver.sock"
 KUBELET_SOCKET = "kubelet.sock"
 _BACKLOG = 1024
-_MAX_HEADER = 64 << 10
-"""Bytes of a request line or header: selectors of controllers can be long."""
 
 
 class ServerConfig(Struct, frozen=True, kw_only=True):
@@ -192,25 +188,20 @@ def _token_file(config: ServerConfig) -> Path:
 async def _listening(config: ServerConfig, state: State, certificates: PKI) -> AsyncIterator[None]:
     """All listeners. On leaving, streams end, requests under way finish or are cut off after a while."""
     handler = RequestHandler(state, config.node_name)
-    loop = asyncio.get_running_loop()
-    make_request = partial(_make_request, loop)
-    options: dict[str, Any] = {"access_log": None, "max_line_size": _MAX_HEADER, "max_field_size": _MAX_HEADER}
-    local = ConnectionServer(handler.local, request_factory=make_request, **options)
-    kubelet = ConnectionServer(handler.kubelet, request_factory=make_request, **options)
-    remote = ConnectionServer(handler.remote, request_factory=make_request, **{**options, "keepalive_timeout": IDLE})
-    context = await asyncio.to_thread(_tls_context, certificates)
+    local = ConnectionServer(handler.local, max_body=MAX_BODY)
+    kubelet = ConnectionServer(handler.kubelet, max_body=MAX_BODY)
+    remote = ConnectionServer(handler.remote, max_body=MAX_BODY, keepalive_timeout=IDLE)
+    pair, ca = certificates.apiserver, certificates.ca.cert
+    context = await asyncio.to_thread(tls_listener.server_context, pair.cert, pair.key, ca, anonymous=True)
     try:
         with contextlib.ExitStack() as listeners:
-            tls_server = await loop.create_server(
-                remote, config.bind_address or None, config.port, ssl=context, backlog=_BACKLOG, reuse_address=True
-            )
-            listeners.callback(tls_server.close)
             for path, server in ((config.socket, local), (config.kubelet_socket, kubelet)):
                 unix = _unix_socket(path)
                 listeners.callback(path.unlink, missing_ok=True)
-                unix_server = await loop.create_unix_server(server, sock=unix, backlog=_BACKLOG)
+                unix_server = await asyncio.get_running_loop().create_unix_server(server, sock=unix, backlog=_BACKLOG)
                 listeners.callback(unix_server.close)
-            yield
+            async with tls_listener.listening(remote, config.bind_address, config.port, context):
+                yield
     finally:
         state.stopping = True
         state.end_streams()
@@ -218,11 +209,6 @@ async def _listening(config: ServerConfig, state: State, certificates: PKI) -> A
         for server in servers:
             server.pre_shutdown()
         await asyncio.gather(*(server.shutdown(config.shutdown_seconds) for server in servers))
-
-
-def _make_request(loop: asyncio.AbstractEventLoop, *parts: Any) -> BaseRequest:
-    message, payload, protocol, writer, task = parts
-    return BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
 
 
 def _unix_socket(path: Path) -> socket.socket:
@@ -241,14 +227,3 @@ def _unix_socket(path: Path) -> socket.socket:
         unix.close()
         raise
     return unix
-
-
-def _tls_context(certificates: PKI) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    pair = certificates.apiserver
-    context.load_cert_chain(pair.cert, pair.key)
-    context.load_verify_locations(cafile=str(certificates.ca.cert))
-    context.verify_mode = ssl.CERT_OPTIONAL
-    return context

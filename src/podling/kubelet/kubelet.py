@@ -176,7 +176,8 @@ class Kubelet:
                 tasks.create_task(reporter.run(ready), name="node status")
                 await services.synced()
                 # The server's certificate is there once the API server answers.
-                await server.start("", config.port, pki / "ca.crt", pki / "kubelet.crt", pki / "kubelet.key")
+                serving = server.run("", config.port, pki / "ca.crt", pki / "kubelet.crt", pki / "kubelet.key")
+                tasks.create_task(serving, name="kubelet API")
                 await nodes.synced()
                 tasks.create_task(workers.run(), name="pod workers")
                 tasks.create_task(pods.run(), name="pods")
@@ -187,14 +188,11 @@ class Kubelet:
                 ):
                     tasks.create_task(housekeeping(name, run), name=name)
 
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                # All of it in one task: it can be stopped while it still waits for the API server.
-                working = tasks.create_task(work(), name="kubelet")
-                await stop.wait()
-                working.cancel()
-        finally:
-            await server.stop()
+        async with asyncio.TaskGroup() as tasks:
+            # All of it in one task: it can be stopped while it still waits for the API server.
+            working = tasks.create_task(work(), name="kubelet")
+            await stop.wait()
+            working.cancel()
 
     async def _pull_credentials(self, objects: ApiObjects) -> PullCredentials:
         config = self.config

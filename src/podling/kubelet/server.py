@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Never
 
-from aiohttp import web
+from aiohttp.web import BaseRequest, Response, StreamResponse
 
 from podling.api import codec
 from podling.api import time as times
 from podling.api.core.v1 import ContainerState, PodList
 from podling.api.resources import all_containers
+from podling.kit import tls_listener
+from podling.kit.http_connection import IDLE, Connection, ConnectionServer, cancelled_with_connection
 from podling.kubelet.logs import LogOptions, instant, read_logs
 from podling.kubelet.pod_worker import PodWorker
 from podling.kubelet.pod_workers import PodWorkers
@@ -28,58 +30,74 @@ _API_SERVER = "kube-apiserver-kubelet-client"
 _MASTERS = "system:masters"
 
 
+_ANONYMOUS = False
+"""Whether clients may leave out the certificate: only once there are other credentials, for instance bearer tokens."""
+_MAX_BODY = 64 << 10
+_STOP_SECONDS = 1.0
+
+
 class KubeletServer:
     """Serves the API server alone: a client certificate of the cluster's authority for it or for system:masters."""
 
     def __init__(self, workers: PodWorkers) -> None:
         self._workers = workers
-        self._runner: web.AppRunner | None = None
 
-    async def start(self, address: str, port: int, ca: Path, cert: Path, key: Path) -> None:
-        app = web.Application(middlewares=[_authenticate])
-        app.router.add_get("/healthz", _healthz)
-        app.router.add_get("/pods", self._pods)
-        app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cert, key)
-        context.load_verify_locations(ca)
-        context.verify_mode = ssl.CERT_OPTIONAL
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, address, port, ssl_context=context, reuse_address=True).start()
+    async def run(self, address: str, port: int, ca: Path, cert: Path, key: Path) -> Never:
+        """Serves until it is cancelled. Raises OSError, for instance for a port in use."""
+        context = await asyncio.to_thread(tls_listener.server_context, cert, key, ca, anonymous=_ANONYMOUS)
+        server = ConnectionServer(self._answer, max_body=_MAX_BODY, keepalive_timeout=IDLE)
+        try:
+            async with tls_listener.listening(server, address, port, context):
+                await asyncio.get_running_loop().create_future()
+        finally:
+            server.pre_shutdown()
+            await server.shutdown(_STOP_SECONDS)
+        raise AssertionError("a future without a result has ended")
 
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+    async def _answer(self, request: BaseRequest) -> StreamResponse:
+        refusal = _refusal(request)
+        if refusal is not None:
+            return refusal
+        if request.method not in ("GET", "HEAD"):
+            return Response(status=405, text="Method Not Allowed", headers={"Allow": "GET, HEAD"})
+        # Names need no quoting, so that what is quoted leads nowhere.
+        match request.rel_url.raw_path.strip("/").split("/"):
+            case ["healthz"]:
+                return Response(text="ok")
+            case ["pods"]:
+                return self._pods()
+            case ["containerLogs", namespace, pod, container]:
+                return await self._logs(request, namespace, pod, container)
+            case _:
+                return Response(status=404, text="404 page not found")
 
-    async def _pods(self, request: web.Request) -> web.Response:
+    def _pods(self) -> Response:
         pods = PodList(items=[worker.pod for worker in self._workers])
-        return web.Response(body=codec.encode(pods), content_type="application/json")
+        return Response(body=codec.encode(pods), content_type="application/json")
 
-    async def _logs(self, request: web.Request) -> web.StreamResponse:
-        match = request.match_info
-        namespace, pod_name, name = match["namespace"], match["pod"], match["container"]
+    async def _logs(self, request: BaseRequest, namespace: str, pod_name: str, name: str) -> StreamResponse:
         worker = self._workers.find(namespace, pod_name)
         if worker is None:
-            return web.Response(status=404, text=f'pod "{pod_name}" not found')
+            return Response(status=404, text=f'pod "{pod_name}" not found')
         if not any(container.name == name for container in all_containers(worker.pod.spec)):
-            return web.Response(status=404, text=f'container "{name}" not found in pod "{pod_name}"')
+            return Response(status=404, text=f'container "{name}" not found in pod "{pod_name}"')
         try:
             options = _options(request.query)
         except ValueError as error:
-            return web.Response(status=400, text=str(error))
+            return Response(status=400, text=str(error))
         previous = request.query.get("previous") in ("true", "1")
         status, refusal = _choose(worker, name, previous)
         if status is None:
-            return web.Response(status=400, text=refusal)
+            return Response(status=400, text=refusal)
         exited = worker.exited(status.id)
-        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        response = StreamResponse(headers={"Content-Type": "text/plain"})
         async with contextlib.aclosing(read_logs(Path(status.log_path), options, exited)) as stream:
             if not await asyncio.to_thread(Path(status.log_path).exists):
-                return web.Response(status=404, text=f"the log of container {name} does not exist any more")
-            await response.prepare(request)
-            async for part in stream:
-                await response.write(part)
+                return Response(status=404, text=f"the log of container {name} does not exist any more")
+            with cancelled_with_connection(request):
+                await response.prepare(request)
+                async for part in stream:
+                    await response.write(part)
         return response
 
 
@@ -139,21 +157,16 @@ def _options(query: Mapping[str, str]) -> LogOptions:
     )
 
 
-async def _healthz(request: web.Request) -> web.Response:
-    return web.Response(text="ok")
-
-
-@web.middleware
-async def _authenticate(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    transport = request.transport
-    peer = transport.get_extra_info("peercert") if transport is not None else None
-    if not peer:
-        return web.Response(status=401, text="Unauthorized")
-    subject = {key: value for part in peer.get("subject", ()) for key, value in part}
-    organizations = [value for part in peer.get("subject", ()) for key, value in part if key == "organizationName"]
-    if subject.get("commonName") != _API_SERVER and _MASTERS not in organizations:
-        user = subject.get("commonName", "")
-        return web.Response(status=403, text=f"Forbidden (user={user}, verb=get, resource=nodes, subresource=proxy)")
-    return await handler(request)
+def _refusal(request: BaseRequest) -> Response | None:
+    """The answer to a client that may not ask for anything, or None."""
+    connection = request.protocol
+    assert isinstance(connection, Connection)
+    certificate = connection.certificate
+    if not certificate:
+        return Response(status=401, text="Unauthorized")
+    attributes = [pair for relative in certificate.get("subject", ()) for pair in relative]
+    names = [value for key, value in attributes if key == "commonName"]
+    if _API_SERVER in names[:1] or ("organizationName", _MASTERS) in attributes:
+        return None
+    user = names[0] if names else ""
+    return Response(status=403, text=f"Forbidden (user={user}, verb=get, resource=nodes, subresource=proxy)")

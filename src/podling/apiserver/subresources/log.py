@@ -16,9 +16,9 @@ from podling.api.field import FieldError
 from podling.api.meta.v1 import Status, StatusDetails
 from podling.apiserver import responses
 from podling.apiserver.call import Call
-from podling.apiserver.connection import cancelled_with_connection
 from podling.apiserver.kubelet_client import Endpoint
 from podling.apiserver.routing import is_true
+from podling.kit.http_connection import cancelled_with_connection
 
 log = logging.getLogger(__name__)
 

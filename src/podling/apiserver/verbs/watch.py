@@ -14,12 +14,12 @@ from aiohttp.web import StreamResponse
 from podling.api import codec, status
 from podling.apiserver import freshness, list_options, output
 from podling.apiserver.call import Call
-from podling.apiserver.connection import cancelled_with_connection
 from podling.apiserver.list_options import Options
 from podling.apiserver.negotiation import JSON
 from podling.apiserver.selection import Predicate
 from podling.apiserver.status_event import error_event
 from podling.apiserver.verbs.list import predicate
+from podling.kit.http_connection import cancelled_with_connection
 from podling.store.protocol import Compacted, Event, EventType
 
 log = logging.getLogger(__name__)

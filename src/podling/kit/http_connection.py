@@ -1,0 +1,170 @@
+"""The server side of an HTTP connection, the same for the API server and the agent: aiohttp's, with limits.
+
+What a client may cost is bounded before anybody knows who it is:
+- Nothing is unpacked. A body is what was sent; whether a Content-Encoding is understood is for the handler to say, once it
+  knows that the client may send a body at all.
+- The head of a request is at most MAX_HEAD bytes. Of a body that the handler did not read at most MAX_UNREAD bytes are read
+  and thrown away, so that the client, which may still be sending, sees the answer; then the connection ends.
+- A client that does not read its answers gets no further ones.
+Strangers have limits of their own (podling.kit.strangers).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, cast
+
+from aiohttp import StreamReader
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import BaseRequest, RequestPayloadError, Server, StreamResponse
+from aiohttp.web_protocol import RequestHandler
+
+from podling.kit.strangers import Stranger
+
+MAX_LINE: Final = 64 << 10
+"""Bytes of a request line or of one header: selectors of controllers can be long."""
+MAX_HEAD: Final = 256 << 10
+"""Bytes of all of them."""
+MAX_UNREAD: Final = 4 << 20
+"""Bytes of an unread body. Clients that send a body of the size allowed before they look for an answer get one."""
+IDLE: Final = 90.0
+"""Seconds that a connection stays open between requests (upstream's IdleTimeout)."""
+_LINGER: Final = 5.0
+"""Seconds that an unread body is read."""
+_UNREAD_ANSWER: Final = 60.0
+"""Seconds that a client has for reading its last answer before its next request is looked at."""
+
+Handler = Callable[[BaseRequest], Awaitable[StreamResponse]]
+
+
+class Connection(RequestHandler):
+    """One connection. The handler calls `trust` once it has accepted credentials."""
+
+    __slots__ = ("_answering", "_body", "_stranger", "_surplus", "identified", "stream", "user")
+
+    def __init__(self, manager: Server, stranger: Stranger | None, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self.identified = False
+        """Whether the handler has looked at the certificate."""
+        self.user: Any = None
+        """Whom the handler found by the certificate; holds as long as the connection."""
+        self.stream: asyncio.Task[Any] | None = None
+        self._stranger = stranger
+        self._answering = False
+        self._body: StreamReader | None = None
+        """Of the request that was answered last."""
+        self._surplus = 0
+        """Bytes received since the last request that belong to no request yet, or to a body that nobody reads."""
+
+    @property
+    def certificate(self) -> dict[str, Any]:
+        """The verified client certificate as the ssl module gives it; empty if there is none."""
+        tls = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
+        return (tls.getpeercert() if tls is not None else None) or {}
+
+    def trust(self) -> None:
+        """The client has shown credentials."""
+        if self._stranger is not None:
+            self._stranger.leave()
+            self._stranger = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._stranger is not None:
+            self._stranger.close = cast(asyncio.Transport, transport).abort
+            if self.certificate:
+                self.trust()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self.trust()
+        if self.stream is not None:
+            self.stream.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._answering or self._messages:
+            return  # the handler bounds what it reads, and the parser how many requests wait
+        self._surplus += len(data)
+        limit = MAX_HEAD if self._body is None or self._body.is_eof() else MAX_UNREAD
+        if self._surplus > limit and self.transport is not None:
+            self.transport.abort()
+
+    async def answer(self, request: BaseRequest, handler: Handler) -> StreamResponse:
+        """The handler's response. Raises what it raises, and ConnectionError."""
+        if self._stranger is not None and self._body is None:
+            self._stranger.asked()
+        if self.writing_paused:
+            await self._read_up()
+        self._answering, self._body, self._surplus = True, request.content, 0
+        try:
+            return await handler(request)
+        finally:
+            self._answering = False
+
+    async def _read_up(self) -> None:
+        """Returns when the client has read most of its answers. Raises ConnectionError."""
+        try:
+            async with asyncio.timeout(_UNREAD_ANSWER):
+                await self._drain_helper()
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+            raise ConnectionResetError("the client does not read its answers") from None
+
+    def log_exception(self, *arguments: Any, **options: Any) -> None:
+        """Requests that are no HTTP or break off are their sender's business: strangers must not fill the log."""
+        if not isinstance(options.get("exc_info"), (HttpProcessingError, RequestPayloadError, ConnectionError)):
+            super().log_exception(*arguments, **options)
+
+
+class ConnectionServer(Server):
+    """Answers requests on connections of a local socket (itself a protocol factory) or of a TLS port (tls_listener)."""
+
+    def __init__(self, handler: Handler, *, max_body: int, keepalive_timeout: float = 0) -> None:
+        """max_body: how much of a body `request.read()` accepts. keepalive_timeout: 0 stands for aiohttp's own."""
+        options: dict[str, Any] = {"keepalive_timeout": keepalive_timeout} if keepalive_timeout else {}
+        super().__init__(
+            self._answer,
+            request_factory=self._request,
+            access_log=None,
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_LINE,
+            lingering_time=_LINGER,
+            auto_decompress=False,
+            **options,
+        )
+        self._handler = handler
+        self._max_body = max_body
+
+    def __call__(self) -> Connection:
+        return self.connection(None)
+
+    def connection(self, stranger: Stranger | None) -> Connection:
+        """The protocol of a new connection. stranger: for one that may be anybody's."""
+        return Connection(self, stranger, loop=self._loop, **self._kwargs)
+
+    async def _answer(self, request: BaseRequest) -> StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        return await connection.answer(request, self._handler)
+
+    def _request(self, *parts: Any) -> BaseRequest:
+        message, payload, protocol, writer, task = parts
+        return BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=self._max_body)
+
+
+@contextmanager
+def cancelled_with_connection(request: BaseRequest) -> Iterator[None]:
+    """Cancels the block when the client goes away: a stream without news would not notice otherwise."""
+    connection = request.protocol
+    assert isinstance(connection, Connection)
+    connection.stream = asyncio.current_task()
+    try:
+        if request.transport is None or request.transport.is_closing():
+            raise ConnectionResetError("client closed the connection")
+        yield
+    finally:
+        connection.stream = None
