@@ -7,12 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-CLONE_NEWNET = 0x40000000
+from podling.cli.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,6 @@ def kernel() -> Iterator[Check]:
         "" if os.path.exists("/proc/sys/kernel/seccomp/actions_avail") else "the kernel lacks CONFIG_SECCOMP_FILTER"
     )
     yield Check("seccomp", problem, "boot a kernel of your distribution")
-    if os.geteuid() == 0:
-        problem = _network_problem()
-        module = next((word for word in ("bridge", "veth", "nf_tables") if word in problem), "bridge")
-        yield Check("bridge, veth, nftables with NAT", problem, f"modprobe {module}")
 
 
 def cgroups() -> Iterator[Check]:
@@ -89,6 +84,19 @@ def cgroups() -> Iterator[Check]:
     for controller in ("cpu", "memory", "pids"):
         problem = "" if controller in mounted else "the controller is not mounted"
         yield Check(f"cgroup {controller}", problem, "apt-get install -y cgroupfs-mount && cgroupfs-mount")
+
+
+def pod(settings: Settings) -> Check:
+    """Whether a Pod runs, tried with the agent's own code. This decides; the checks above only find out why one does not."""
+    from podling.cli import trial  # here, for the sake of the start of `podling up`
+
+    directory = next(path for path in (settings.data_dir, *settings.data_dir.parents) if path.is_dir())
+    try:
+        found = trial.run(directory, settings.oci_runtime)
+    except trial.TrialFailed as error:
+        remedy = "modprobe -a bridge veth nf_tables" if error.in_network else ""
+        return Check("a Pod", f"does not run: {error}", remedy)
+    return Check("a Pod runs (image, namespaces, network, cgroups, container)", found=found)
 
 
 def limits() -> Iterator[Check]:
@@ -117,35 +125,3 @@ def which(program: str) -> str:
     """Also beside Python, where `make setup` puts kubectl, and in sbin, which is not on every user's PATH."""
     places = [os.environ.get("PATH", os.defpath), os.path.dirname(sys.executable), "/usr/local/sbin:/usr/sbin:/sbin"]
     return shutil.which(program, path=":".join(places)) or ""
-
-
-def _network_problem() -> str:
-    """Tries it, in a network namespace that goes when its only thread ends."""
-    problems: list[str] = []
-
-    def attempt() -> None:
-        from podling.network import rtnetlink as rt
-
-        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
-            problems.append(f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}")
-            return
-        with rt.Socket() as netlink:
-            for kind in ("bridge", "veth"):
-                attributes: rt.Attributes = [
-                    ("IFLA_IFNAME", f"podling-{kind[:4]}"),
-                    ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind)]}),
-                ]
-                try:
-                    netlink.send([rt.Request(rt.RTM_NEWLINK, rt.NLM_F_CREATE | rt.NLM_F_EXCL, attributes)])
-                except OSError as error:
-                    problems.append(f"the kernel makes no {kind}: {error}")
-        if nft := which("nft"):
-            rules = "table ip podling-check { chain c { type nat hook postrouting priority srcnat; masquerade; }; }"
-            done = subprocess.run([nft, "-f", "-"], input=rules, capture_output=True, text=True)
-            if done.returncode:
-                problems.append(f"nf_tables: {done.stderr.splitlines()[0] if done.stderr else 'failed'}")
-
-    thread = threading.Thread(target=attempt)
-    thread.start()
-    thread.join()
-    return "; ".join(problems)

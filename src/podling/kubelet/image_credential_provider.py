@@ -7,10 +7,8 @@ CredentialProviderConfig (kubelet.config.k8s.io/v1), exec API credentialprovider
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +17,7 @@ import msgspec
 from msgspec import Struct, field
 
 from podling.api.go import parse_duration, quote
+from podling.kit import program
 from podling.kubelet.image_credentials import Auths, matches
 from podling.runtime.protocol import AuthConfig
 
@@ -212,33 +211,18 @@ class CredentialProvider:
     async def _run(self, request: bytes) -> bytes:
         environment = {**os.environ, **{variable.name: variable.value for variable in self._provider.env}}
         try:
-            process = await asyncio.create_subprocess_exec(
-                str(self._program),
-                *self._provider.args,
-                env=environment,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-            )
+            async with asyncio.timeout(self._timeout):
+                ended = await program.run(str(self._program), *self._provider.args, input=request, env=environment)
+        except TimeoutError:
+            raise ProviderFailed(f"it did not answer within {self._timeout:g} s") from None
         except OSError as error:
             raise ProviderFailed(f"it cannot be run: {error.strerror}") from None
-        try:
-            async with asyncio.timeout(self._timeout):
-                stdout, stderr = await process.communicate(request)
-        except BaseException as error:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-            if isinstance(error, TimeoutError):
-                raise ProviderFailed(f"it did not answer within {self._timeout:g} s") from None
-            raise
-        if process.returncode:
-            said = " ".join(stderr.decode(errors="replace").split())[:400]
-            raise ProviderFailed(f"exit status {process.returncode}" + (f": {said}" if said else ""))
-        if len(stdout) > _MAX_RESPONSE:
+        if ended.code:
+            said = " ".join(ended.stderr.decode(errors="replace").split())[:400]
+            raise ProviderFailed(f"exit status {ended.code}" + (f": {said}" if said else ""))
+        if len(ended.stdout) > _MAX_RESPONSE:
             raise ProviderFailed("its response is too long")
-        return stdout
+        return ended.stdout
 
 
 class ProviderFailed(Exception):

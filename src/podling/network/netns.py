@@ -14,7 +14,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def _setns(fd: int) -> None:
     if _libc.setns(fd, _CLONE_NEWNET) != 0:
         code = ctypes.get_errno()
-        raise OSError(code, f"setns: {os.strerror(code)}")
+        raise OSError(code, f"cannot enter a network namespace: {os.strerror(code)}")
 
 
 @contextmanager
@@ -25,14 +25,30 @@ def entered(path: str) -> Iterator[None]:
     """
     target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with _returning():
             _setns(target)
-            try:
-                yield
-            finally:
-                _setns(home)
-        finally:
-            os.close(home)
+            yield
     finally:
         os.close(target)
+
+
+@contextmanager
+def new() -> Iterator[None]:
+    """The calling thread is in a new, empty namespace until the block ends; so are the threads and programs that it starts."""
+    with _returning():
+        if _libc.unshare(_CLONE_NEWNET) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, f"cannot make a network namespace: {os.strerror(code)}")
+        yield
+
+
+@contextmanager
+def _returning() -> Iterator[None]:
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            yield
+        finally:
+            _setns(home)
+    finally:
+        os.close(home)

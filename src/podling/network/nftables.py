@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network
 
+from podling.kit import program
 from podling.network.errors import NetworkError
 from podling.network.ipam import HostPort, Lease
 
@@ -86,29 +87,17 @@ def removal(bridge: str) -> str:
 
 
 async def apply(rules: str) -> None:
-    """Hands the rules to nft, as one transaction. Raises NetworkError with what nft said."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "nft",
-            "-f",
-            "-",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except FileNotFoundError:
-        raise NetworkError("InvalidConfiguration", "nft is not installed: apt-get install nftables") from None
+    """Hand the rules to nft, as one transaction. Raises NetworkError with what nft said."""
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            _, errors = await process.communicate(rules.encode())
+            ended = await program.run("nft", "-f", "-", input=rules.encode())
+    except FileNotFoundError:
+        raise NetworkError("InvalidConfiguration", "nft is not installed: apt-get install nftables") from None
     except TimeoutError:
         raise NetworkError("NetworkSetupFailed", f"nft did not finish within {TIMEOUT_SECONDS:.0f} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        raise NetworkError("NetworkSetupFailed", f"nft: {errors.decode(errors='replace').strip()}")
+    if ended.code:
+        said = ended.stderr.decode(errors="replace").strip() or f"it ended with exit code {ended.code}"
+        raise NetworkError("NetworkSetupFailed", f"nft refused the rules of the Pod network: {said}")
 
 
 def _element(port: HostPort, prefix: str, address: str) -> str:

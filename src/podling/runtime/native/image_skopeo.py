@@ -15,12 +15,12 @@ import math
 import os
 import re
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
+from podling.kit import program
 from podling.runtime.protocol import CRIError
 
 _POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
@@ -130,23 +130,10 @@ class Skopeo:
             # Whoever started Podling has no say in where images come from, the machine's configuration has.
             "HOME": str(self._root / "podling-cache"),
         }
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE if progress is None else progress,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            pass_fds=(lock,),
-        )
-        try:
+        output = asyncio.subprocess.PIPE if progress is None else progress
+        async with program.running(*argv, env=environment, stdout=output, pass_fds=(lock,)) as process:
             stdout, stderr = await _watched(process, on_progress, stall_seconds or math.inf)
-            code = process.returncode
-        except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-            raise
+        code = process.returncode
         if code:
             raise SkopeoError(_message(stderr.decode(errors="replace"), code))
         return stdout or b""

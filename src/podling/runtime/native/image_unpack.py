@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+
+from podling.kit import program
 
 LIBARCHIVE = "libarchive.so.13"
 _PROGRAM = Path(__file__).with_name("layer_unpacker.py")
@@ -42,30 +41,21 @@ async def unpack(layers: Sequence[tuple[Path, Path]], keep_open: Sequence[int] =
     the descriptors `keep_open`. Raises UnpackError; then the directories hold something or other. Cancelling ends all
     processes.
     """
-    process = await asyncio.create_subprocess_exec(
+    ended = await program.run(
         # It must not outlive this process: nobody would wait for it.
         *("setpriv", "--pdeathsig", "KILL", "--"),
         *(sys.executable, "-I", str(_PROGRAM)),
+        input=msgspec.json.encode([(str(blob), str(directory)) for blob, directory in layers]),
         # So libarchive-c need not ask the linker's cache.
         env={"LIBARCHIVE": LIBARCHIVE, "LC_ALL": "C.UTF-8", "PATH": os.environ.get("PATH", os.defpath)},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
         pass_fds=keep_open,
     )
-    try:
-        job = msgspec.json.encode([(str(blob), str(directory)) for blob, directory in layers])
-        output, errors = await process.communicate(job)
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-        raise
-    results = sorted((msgspec.json.decode(line, type=_Result) for line in output.splitlines()), key=lambda r: r.index)
+    results = sorted(
+        (msgspec.json.decode(line, type=_Result) for line in ended.stdout.splitlines()), key=lambda r: r.index
+    )
     for result in results:
         if result.error:
             raise UnpackError(result.error)
-    if process.returncode or len(results) != len(layers):
-        raise UnpackError(errors.decode(errors="replace").strip() or f"unpacking ended with code {process.returncode}")
+    if ended.code or len(results) != len(layers):
+        raise UnpackError(ended.stderr.decode(errors="replace").strip() or f"unpacking ended with code {ended.code}")
     return [Unpacked(result.diff_id, result.size) for result in results]

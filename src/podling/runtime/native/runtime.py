@@ -111,6 +111,11 @@ class NativeRuntime:
         return self._opened
 
     @property
+    def oci_runtime(self) -> str:
+        """The name of the program that runs containers: crun, runc."""
+        return self._host.runtime.name
+
+    @property
     def cgroups(self) -> cgroup.Cgroups:
         return self._host.cgroups
 
