@@ -169,6 +169,11 @@ def started(directory: Path) -> Iterator[Api]:
 @pytest.fixture
 def namespace(api: Api) -> str:
     """A namespace of its own, with the default service account that the controllers would make."""
+    return new_namespace(api)
+
+
+def new_namespace(api: Api) -> str:
+    """For tests where the fixture of this name is that of a whole cluster."""
     name = f"t-{uuid.uuid4().hex[:8]}"
     api.create("/api/v1/namespaces", {"metadata": {"name": name}})
     api.create(f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": "default"}})

@@ -160,3 +160,16 @@ def test_the_zero_of_a_pointer_counts_and_that_of_a_number_does_not() -> None:
     document, _ = protobuf.decode(body("v1", "Service", content(2, port + affinity)), Service)
     assert document["spec"]["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 0}}
     assert "nodePort" not in document["spec"]["ports"][0]
+
+
+@pytest.mark.parametrize("seconds", [253402300800, 2**63 - 1, -62135596801, -(2**63)])
+def test_a_time_that_cannot_be_written_is_refused(seconds: int) -> None:
+    created = content(8, number(1, seconds))
+    with pytest.raises(ProtobufError, match=f"a time out of range: {seconds}"):
+        protobuf.decode(body("v1", "Pod", content(1, created)), Pod)
+
+
+def test_a_time_of_the_first_thousand_years_has_four_digits() -> None:
+    document, _ = protobuf.decode(body("v1", "Pod", content(1, content(8, number(1, -50_000_000_000)))), Pod)
+    assert document["metadata"]["creationTimestamp"] == "0385-07-25T07:06:40Z"
+    assert codec.convert(document, Pod)

@@ -15,7 +15,7 @@ from podling.api import coerce
 from podling.api.coerce import DecodeError
 from podling.api.quantity import Quantity
 
-__all__ = ["DecodeError", "convert", "decode", "decode_json", "encode", "to_builtins"]
+__all__ = ["DecodeError", "convert", "decode", "decode_exact", "decode_json", "encode", "to_builtins"]
 
 T = TypeVar("T")
 
@@ -52,6 +52,21 @@ def decode(type_: type[T], data: bytes | bytearray | memoryview | str) -> T:
         value: T = _decoder(key).decode(data)
     except msgspec.ValidationError:
         return convert(decode_json(data), type_)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _syntax_error(data, error) from None
+    except RecursionError:
+        raise DecodeError(coerce.TOO_DEEP) from None
+    return value
+
+
+def decode_exact(type_: type[T], data: bytes) -> T:
+    """JSON to `type_`, without what `decode` forgives. Raises DecodeError."""
+    key: Any = type_
+    try:
+        value: T = _decoder(key).decode(data)
+    except msgspec.ValidationError as error:
+        convert(decode_json(data), type_)  # finds better words for most mistakes
+        raise DecodeError(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _syntax_error(data, error) from None
     except RecursionError:

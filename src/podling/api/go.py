@@ -35,6 +35,21 @@ def _escape(char: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+_INTEGER = re.compile(r"([-+]?)0*([0-9]+)\Z", re.ASCII)
+
+
+def parse_int(text: str, bits: int = 64) -> int:
+    """What strconv.ParseInt reads in base 10. Raises ValueError in its words."""
+    problem = "invalid syntax"
+    if match := _INTEGER.match(text):
+        # Python refuses to read numbers of thousands of digits.
+        number = int(match[1] + match[2]) if len(match[2]) <= 20 else 1 << 64
+        if -(1 << (bits - 1)) <= number < 1 << (bits - 1):
+            return number
+        problem = "value out of range"
+    raise ValueError(f"strconv.ParseInt: parsing {quote(text)}: {problem}")
+
+
 def human_duration(seconds: float) -> str:
     """A duration in at most two units, less exact the longer it is: "90s", "5m3s", "7h12m", "3d4h", "400d"."""
     if seconds <= -2:

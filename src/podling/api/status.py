@@ -190,6 +190,11 @@ def internal(message: str) -> ApiError:
     return _error(500, "InternalError", f"Internal error occurred: {message}", details)
 
 
+def storage_read_error(resource: Resource | str, name: str, message: str) -> ApiError:
+    """What is stored cannot be read."""
+    return _error(500, "StorageReadError", message, _details(resource, name))
+
+
 def server_timeout(resource: Resource | str, operation: str, retry_after: int = 0) -> ApiError:
     """The operation may be tried again."""
     what = f"The {operation} operation against {_qualified(resource)}"

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from typing import Final
+
+EARLIEST: Final = -62135596800
+"""Seconds: 0001-01-01T00:00:00Z, the zero time of Go."""
+LATEST: Final = 253402300799
+"""Seconds: 9999-12-31T23:59:59Z. RFC 3339 has no later year."""
 
 
 def now() -> str:
@@ -17,10 +23,17 @@ def now_micro() -> str:
 
 
 def from_seconds(seconds: float) -> str:
-    """The Time of so many seconds after the epoch, cut down to a whole second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    """The Time of so many seconds after the epoch, cut down to a whole second.
+
+    What is computed from a client's numbers may lie beyond the times that can be written: it becomes the last of them,
+    or the first. (Upstream's arithmetic wraps around there.)
+    """
+    year, month, day, hour, minute, second, *_ = time.gmtime(min(max(seconds, EARLIEST), LATEST))
+    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
 
 
 def to_seconds(text: str) -> float:
     """Seconds after the epoch of a Time or MicroTime. Raises ValueError on other texts."""
+    if text.startswith("0000-"):  # Valid in the API, but unknown to Python: as good as the year 1.
+        return EARLIEST
     return datetime.fromisoformat(text).timestamp()

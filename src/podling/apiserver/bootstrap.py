@@ -15,7 +15,7 @@ from podling.api.core.v1 import (
     ServicePort,
     ServiceSpec,
 )
-from podling.api.meta.v1 import ObjectMeta
+from podling.api.meta.v1 import DeleteOptions, ObjectMeta
 from podling.apiserver.cluster_ip import ClusterIPs
 from podling.apiserver.registry import Caller
 from podling.apiserver.state import State
@@ -31,6 +31,7 @@ _LABELS = {"component": "apiserver", "provider": "kubernetes"}
 
 async def run(state: State, cluster_ips: ClusterIPs, *, address: str, port: int) -> None:
     """Makes what is missing; address and port are where the API server is reached. Raises ApiError, StoreError."""
+    await _clear(state)
     strategy = state.registry(Service).strategy
     assert isinstance(strategy, ServiceStrategy)
     for service in await state.list_all(Service):
@@ -42,6 +43,15 @@ async def run(state: State, cluster_ips: ClusterIPs, *, address: str, port: int)
             await state.registry(Namespace).create(namespace, "", _CALLER)
     await _ensure_service(state, cluster_ips, port)
     await _ensure_endpoints(state, address, port)
+
+
+async def _clear(state: State) -> None:
+    """Removes what exists and cannot be read, where it is made here: it cannot be made while it is there."""
+    own = [(Namespace, "", name) for name in NAMESPACES]
+    for kind, namespace, name in (*own, (Service, "default", SERVICE), (Endpoints, "default", SERVICE)):
+        registry = state.registry(kind)
+        if registry.key(namespace, name) in state.store.unreadable:
+            await registry.delete(namespace, name, DeleteOptions(grace_period_seconds=0), _CALLER)
 
 
 async def _ensure_service(state: State, cluster_ips: ClusterIPs, port: int) -> None:

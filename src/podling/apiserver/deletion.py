@@ -63,7 +63,9 @@ def _shorten(metadata: ObjectMeta, options: DeleteOptions) -> bool:
     wanted = 1 if wanted < 0 else wanted
     if wanted >= current:
         return False
-    moved = time.to_seconds(metadata.deletion_timestamp) - current + wanted
+    ends = time.to_seconds(metadata.deletion_timestamp)
+    # At the end of time it does not tell any more when the first period began.
+    moved = ends - current + wanted if ends < time.LATEST else clock.time() + wanted
     metadata.deletion_timestamp = time.from_seconds(moved)
     metadata.deletion_grace_period_seconds = wanted
     options.grace_period_seconds = wanted

@@ -9,7 +9,7 @@ from enum import StrEnum
 import msgspec
 from msgspec import Struct
 
-from podling.api import field, status
+from podling.api import field, go, status
 from podling.api.field import FieldError
 from podling.apiserver.routing import is_true
 
@@ -156,7 +156,6 @@ def _integer(query: Mapping[str, str], name: str) -> int | None:
     if not text:
         return None
     try:
-        return int(text)
-    except ValueError:
-        reason = f'strconv.ParseInt: parsing "{text}": invalid syntax'
-        raise status.bad_request(f"unable to convert query parameter {name}: {reason}") from None
+        return go.parse_int(text)
+    except ValueError as error:
+        raise status.bad_request(f"unable to convert query parameter {name}: {error}") from None

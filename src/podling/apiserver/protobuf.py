@@ -178,10 +178,9 @@ def _time(data: memoryview, *, micro: bool) -> str:
     seconds, nanoseconds = _scalar(Shape(shape.INT64), parts.get(1, 0)), _scalar(Shape(shape.INT64), parts.get(2, 0))
     if not parts:
         return ""
-    try:
-        text = time.from_seconds(seconds)
-    except (OverflowError, ValueError, OSError) as error:
-        raise ProtobufError(f"a time out of range: {seconds}") from error
+    if not time.EARLIEST <= seconds <= time.LATEST:
+        raise ProtobufError(f"a time out of range: {seconds}")
+    text = time.from_seconds(seconds)
     return f"{text[:-1]}.{nanoseconds // 1000:06}Z" if micro else text
 
 

@@ -5,6 +5,7 @@ Values are encoded once, by the store's callback, with their own resourceVersion
 
 from __future__ import annotations
 
+import logging
 import random
 import uuid
 from collections.abc import Callable
@@ -15,14 +16,17 @@ from msgspec import Struct
 
 from podling.api import codec, field, status, time
 from podling.api.field import FieldError
+from podling.api.go import quote
 from podling.api.meta.v1 import DeleteOptions, ObjectMeta
 from podling.api.scheme import Resource
-from podling.apiserver import offload
+from podling.apiserver import offload, unreadable
 from podling.apiserver.admission.chain import Chain, Operation, Review
 from podling.apiserver.deletion import begin_deletion, goes_with_update
 from podling.apiserver.strategy import ApiObject, Strategy
 from podling.apiserver.user import User
 from podling.store.protocol import Conflict, Entry, KeyExists, KeyNotFound, Store
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=ApiObject)
 
@@ -59,8 +63,14 @@ class Encoder(Generic[T]):
         self.value = b""
 
     def __call__(self, revision: int) -> bytes:
+        """Raises ApiError (500): what could not be read back is never stored, whoever computed it wrong."""
         self.obj.metadata.resource_version = str(revision)
         self.value = codec.encode(self.obj)
+        try:
+            codec.decode_exact(type(self.obj), self.value)
+        except codec.DecodeError as error:
+            what = f"{self.obj.kind} {quote(self.obj.metadata.name)}"
+            raise status.internal(f"{what} is not stored, for it could not be read back: {error}") from error
         return self.value
 
 
@@ -83,11 +93,16 @@ class Registry(Generic[T]):
         return cast(T, codec.decode(self.resource.type, value))
 
     def entry(self, namespace: str, name: str) -> Entry:
-        """Raises ApiError (404)."""
-        entry = self.store.get(self.key(namespace, name))
+        """Raises ApiError (404, 500)."""
+        key = self.key(namespace, name)
+        entry = self.store.get(key)
         if entry is None:
-            raise self.not_found(name)
+            raise self.not_found(name) if key not in self.store.unreadable else self.unreadable_error(namespace, name)
         return entry
+
+    def unreadable_error(self, namespace: str, name: str) -> status.ApiError:
+        text = unreadable.describe(self.resource, namespace, name, self.store.unreadable[self.key(namespace, name)])
+        return status.storage_read_error(self.resource, name, text)
 
     def find(self, namespace: str, name: str) -> T | None:
         entry = self.store.get(self.key(namespace, name))
@@ -183,11 +198,10 @@ class Registry(Generic[T]):
         key = self.key(namespace, name)
         lost = 0
         while True:
-            entry = self.store.get(key)
-            if entry is None:
-                if create is None or not self.strategy.create_on_update or subresource:
-                    raise self.not_found(name)
+            may_create = create is not None and self.strategy.create_on_update and not subresource
+            if create is not None and may_create and self.store.get(key) is None and key not in self.store.unreadable:
                 return await self.create(create(), namespace, caller)
+            entry = self.entry(namespace, name)
             old, new = self.decode(entry.value), await offload.run(caller.large, change, entry)
             unconditional = self._check_version(new, entry, name)
             new.metadata.resource_version = str(entry.revision)
@@ -245,6 +259,8 @@ class Registry(Generic[T]):
         await self.admit(Operation.DELETE, caller, namespace=namespace, name=name)
         key = self.key(namespace, name)
         while True:
+            if key in self.store.unreadable:
+                return await self._delete_unreadable(namespace, name, options, caller)
             entry = self.entry(namespace, name)
             obj = self.decode(entry.value)
             self._check_preconditions(obj, entry, options)
@@ -268,6 +284,27 @@ class Registry(Generic[T]):
                 raise self.not_found(name) from None
             self.strategy.after_delete(obj)
             return Result(deleted.value, deleted=True)
+
+    async def _delete_unreadable(self, namespace: str, name: str, options: DeleteOptions, caller: Caller) -> Result:
+        """Only by force: whatever would have had to be done before, nobody can tell any more. Raises ApiError."""
+        if options.grace_period_seconds != 0:
+            raise self.unreadable_error(namespace, name)
+        key = self.key(namespace, name)
+        entry = self.store.unreadable[key].entry
+        obj = cast(T, self.resource.type())
+        obj.metadata = ObjectMeta(
+            name=name, namespace=namespace if self.resource.namespaced else "", uid=unreadable.uid(entry.value)
+        )
+        self._check_preconditions(obj, entry, options)
+        encoder = Encoder(obj)
+        if caller.dry_run:
+            return Result(codec.encode(obj), deleted=True)
+        try:
+            deleted = await self.store.delete(key, encoder, expected=entry.revision)
+        except (Conflict, KeyNotFound):  # another request was faster
+            raise self.not_found(name) from None
+        log.warning("removed the unreadable %s from the store", key)
+        return Result(deleted.value, deleted=True)
 
     async def _prepare_update(self, new: T, old: T, subresource: str, caller: Caller) -> Callable[[], None]:
         _keep_identity(new.metadata, old.metadata, self.resource.namespaced)

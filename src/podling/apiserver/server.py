@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 
 from podling.api.scheme import RESOURCES
-from podling.apiserver import addresses, bootstrap, pki
+from podling.apiserver import addresses, bootstrap, pki, storage_report, unreadable
 from podling.apiserver.admission.chain import Chain
 from podling.apiserver.admission.default_toleration_seconds import DefaultTolerationSeconds
 from podling.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
@@ -95,12 +95,13 @@ async def serve(config: ServerConfig, *, ready: asyncio.Event | None = None, sto
     cluster_ips = ClusterIPs(config.service_cidr)
     advertised = config.advertise_address or addresses.advertised_address()
     certificates = await asyncio.to_thread(_prepare, config, advertised, cluster_ips.kubernetes)
-    store = await SQLiteStore.open(config.data_dir / "state.db")
+    store = await SQLiteStore.open(config.data_dir / "state.db", check=unreadable.check)
     kubelets = KubeletClient(certificates)
     try:
         graph = NodeGraph(store)
         state = _state(config, store, certificates, kubelets, cluster_ips, graph)
         await bootstrap.run(state, cluster_ips, address=advertised, port=config.port)
+        await storage_report.publish(state)
         await graph.load()
         async with _listening(config, state, certificates), asyncio.TaskGroup() as tasks:
             following = tasks.create_task(graph.run(), name="node graph")

@@ -90,6 +90,8 @@ class ListResult(msgspec.Struct, Generic[T], frozen=True):
     """The version at which the list is true; a watch goes on from it."""
     continue_token: str = ""
     """Asks for the next page; empty at the end."""
+    unreadable: tuple[str, ...] = ()
+    """Why objects that are not of the type are missing among the items: they cost the others nothing."""
 
 
 class _Items(msgspec.Struct):
@@ -228,8 +230,14 @@ class Client:
             result = _decode_items(await self.request("GET", path + params))
         except msgspec.DecodeError as error:
             raise codec.DecodeError(f"a list of {type.__name__} is expected: {error}") from error
-        items = [codec.decode(type, item) for item in result.items or ()]
-        return ListResult(items, result.metadata.resource_version, result.metadata.continue_)
+        items: list[T] = []
+        unreadable: list[str] = []
+        for item in result.items or ():
+            try:
+                items.append(codec.decode(type, item))
+            except codec.DecodeError as error:
+                unreadable.append(f"{_name(item)}: {error}")
+        return ListResult(items, result.metadata.resource_version, result.metadata.continue_, tuple(unreadable))
 
     async def delete_collection(
         self, type: type[T], namespace: str = "", *, label_selector: str = "", field_selector: str = ""
@@ -347,6 +355,15 @@ class Client:
 
 def _path(type: type[Any], namespace: str, name: str, subresource: str = "") -> str:
     return scheme.by_type(type).path(namespace, name, subresource)
+
+
+def _name(item: msgspec.Raw) -> str:
+    """Namespace and name of an object that is not of the expected type, as far as it tells them."""
+    try:
+        metadata = msgspec.json.decode(item)["metadata"]
+        return f"{metadata.get('namespace', '')}/{metadata['name']}".lstrip("/")
+    except (msgspec.DecodeError, LookupError, TypeError, AttributeError):
+        return "an object without a name"
 
 
 def _params(**values: str) -> str:

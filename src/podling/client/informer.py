@@ -23,6 +23,8 @@ Handler = Callable[[EventType, T, T | None], None]
 """Called with what happened, the object as it is now (for DELETED: as it was last), and what the cache held before."""
 
 _PAGE = 500
+_NAMED = 5
+"""Objects that cannot be read, of which the log tells at most; the server's own log names all."""
 _SHORT_WATCH = 1.0
 """Seconds; a watch that ends sooner did not really work, and the next one waits."""
 
@@ -110,7 +112,8 @@ class Informer(Generic[T]):
                 if error.code != 410:
                     self._complain(str(error))
             except codec.DecodeError as error:
-                # An object that is none of this type (another server's, another version's): it may be mended.
+                # An object that is not of this type (from another server, of another version). The next list leaves it
+                # out, and the watch goes on from there.
                 self.forget_history()
                 self._complain(str(error))
             if loop.time() - started > _SHORT_WATCH:
@@ -119,6 +122,7 @@ class Informer(Generic[T]):
 
     async def _relist(self) -> None:
         fresh: dict[tuple[str, str], T] = {}
+        unreadable: list[str] = []
         token = version = ""
         while True:
             page = await self._client.list(
@@ -132,10 +136,13 @@ class Informer(Generic[T]):
             )
             for obj in page.items:
                 fresh[_key(obj)] = obj
+            unreadable += page.unreadable
             version = page.resource_version
             token = page.continue_token
             if not token:
                 break
+        if unreadable:
+            self._complain("left out " + "; ".join(unreadable[:_NAMED]))
         for key in [key for key in self._objects if key not in fresh]:
             gone = self._objects.pop(key)
             self._dispatch(EventType.DELETED, gone, gone)

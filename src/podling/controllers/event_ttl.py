@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
 from msgspec import Struct, field
@@ -14,6 +15,8 @@ from podling.api.status import ApiError
 from podling.api.time import to_seconds
 from podling.client.backoff import Backoff
 from podling.client.client import Client, ConnectionFailed
+
+log = logging.getLogger(__name__)
 
 TTL = 3600.0
 _LOOK_EVERY = (60.0, 900.0)
@@ -54,7 +57,9 @@ class EventTTLController:
             try:
                 delay = await self.expire()
                 backoff.reset()
-            except (ApiError, ConnectionFailed):
+            except (ApiError, ConnectionFailed, codec.DecodeError) as error:
+                if not isinstance(error, ConnectionFailed):
+                    log.warning("cannot look for old events: %s", error)
                 await self._client.recovered(backoff.next())
                 continue
             await asyncio.sleep(delay)

@@ -40,6 +40,8 @@ OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "Containe
 
 _UNKNOWN_REASON = "ContainerStatusUnknown"
 _UNKNOWN_MESSAGE = "The container could not be located when the pod was terminated"
+_MAX_RESTARTS = 2**31 - 1
+"""An int32 in the API. Whoever may write the status may have set the count to this."""
 _MAX_MESSAGES = 12 * 1024
 """Bytes of termination messages that a Pod's status holds, shared equally by its containers."""
 
@@ -72,7 +74,7 @@ def restart_floor(pod: Pod, records: Records) -> dict[str, int]:
     floor = {}
     for status in [*pod.status.init_container_statuses, *pod.status.container_statuses]:
         if status.container_id and status.name not in records.containers:
-            floor[status.name] = status.restart_count + 1
+            floor[status.name] = min(status.restart_count + 1, _MAX_RESTARTS)
     return floor
 
 
@@ -132,7 +134,7 @@ def _container(pod: Pod, container: Container, seen: Observed, before: Sequence[
         status.state = ContainerState(waiting=ContainerStateWaiting(reason=shown.reason, message=shown.message))
         return status
     newest = known[0]
-    status.restart_count = newest.metadata.attempt
+    status.restart_count = min(newest.metadata.attempt, _MAX_RESTARTS)
     status.image = newest.image or newest.annotations.get(IMAGE_ANNOTATION, container.image)
     status.image_id = newest.image_ref
     status.container_id = f"{seen.runtime}://{newest.id}"

@@ -15,7 +15,7 @@ from typing import Never
 
 from aiohttp.web import BaseRequest, Response, StreamResponse
 
-from podling.api import codec
+from podling.api import codec, go
 from podling.api import time as times
 from podling.api.core.v1 import ContainerState, PodList
 from podling.api.resources import all_containers
@@ -135,7 +135,7 @@ def _options(query: Mapping[str, str]) -> LogOptions:
         text = query.get(name, "")
         if not text:
             return None
-        value = int(text)
+        value = go.parse_int(text)
         if value < 0:
             raise ValueError(f"{name} must not be negative")
         return value

@@ -24,7 +24,7 @@ from typing import Final
 from msgspec import Struct
 
 from podling.store.history import History, Record
-from podling.store.protocol import Compacted, Entry, Event, EventType, StoreError
+from podling.store.protocol import Check, Compacted, Entry, Event, EventType, StoreError, Unreadable
 from podling.store.retention import Retention
 
 APPLICATION_ID: Final = 0x506F646C  # "Podl"
@@ -61,8 +61,11 @@ log = logging.getLogger(__name__)
 
 class Loaded(Struct, frozen=True):
     entries: dict[str, Entry]
+    unreadable: dict[str, Unreadable]
     revision: int
     compacted: int
+    shown_from: int
+    """The oldest revision from which nothing unreadable is found."""
 
 
 class DatabaseLocked(StoreError):
@@ -91,16 +94,17 @@ class Database:
     def checkpoint_due(self) -> bool:
         return self._uncopied_bytes >= CHECKPOINT_BYTES
 
-    def open(self, history: History) -> Loaded:
+    def open(self, history: History, check: Check = lambda entry: "") -> Loaded:
         """Locks, verifies and reads the file, made if it does not exist; fills `history` with the newest events.
 
+        `check` is called for every value. What it finds fault with is kept apart from the entries.
         Raises DatabaseLocked, DatabaseCorrupt, or StoreError if the file system does not let us.
         """
         try:
             self._acquire_lock()
             try:
                 self._connect()
-                return self._load(history)
+                return self._load(history, check)
             except BaseException:
                 self.close()
                 raise
@@ -164,20 +168,24 @@ class Database:
         finally:
             os.close(directory)
 
-    def _load(self, history: History) -> Loaded:
+    def _load(self, history: History, check: Check) -> Loaded:
         complaint = self._writer.execute("PRAGMA quick_check(1)").fetchone()[0]
         if complaint != "ok":
             raise DatabaseCorrupt(f"{self._path} is damaged: {complaint}")
         self._compacted = self._writer.execute("SELECT revision FROM compaction").fetchone()[0]
         history.floor = self._compacted
         entries: dict[str, Entry] = {}
-        revision = self._compacted
+        unreadable: dict[str, Unreadable] = {}
+        revision = shown_from = self._compacted
         for revision, written, code, former, checksum, key, value in self._writer.execute(
             "SELECT revision, time, type, former, checksum, key, value FROM log ORDER BY revision"
         ):
             if checksum != _checksum(revision, key, value):
                 raise DatabaseCorrupt(f"{self._path} is damaged: revision {revision} of {key} has a wrong checksum")
-            previous = entries.get(key)
+            previous = entries.pop(key, None)
+            if key in unreadable:
+                previous = unreadable.pop(key).entry
+                shown_from = revision
             if revision > self._compacted:
                 if former != (previous.revision if previous else 0):
                     raise DatabaseCorrupt(f"{self._path} is damaged: revision {former} of {key} is missing")
@@ -185,11 +193,17 @@ class Database:
                 record = Record(event, previous)
                 history.append(record)
                 self._retention.add(revision, written, record.size)
+            entry = Entry(key, value, revision)
+            problem = check(entry)
+            if problem:
+                shown_from = revision
             if TYPES[code] is EventType.DELETED:
-                entries.pop(key, None)
+                continue
+            if problem:
+                unreadable[key] = Unreadable(entry, problem)
             else:
-                entries[key] = Entry(key, value, revision)
-        return Loaded(entries, revision, self._compacted)
+                entries[key] = entry
+        return Loaded(entries, unreadable, revision, self._compacted, shown_from)
 
     def commit(self, records: Sequence[Record]) -> int:
         """Writes all or nothing, durable on return; compacts a little on the way. Returns the compacted revision.

@@ -8,7 +8,7 @@ sequence, so the stored bytes carry their own metadata.resourceVersion and are s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -58,6 +58,17 @@ class Entry(Struct, frozen=True):
     """Of the last write to the key."""
 
 
+Check = Callable[[Entry], str]
+"""Why an entry's value cannot be read, "" if it can."""
+
+
+class Unreadable(Struct, frozen=True):
+    """An entry whose value is not what its key promises, and why."""
+
+    entry: Entry
+    problem: str
+
+
 class Page(Struct, frozen=True):
     entries: Sequence[Entry]
     revision: int
@@ -92,6 +103,13 @@ class Store(Protocol):
     @property
     def revision(self) -> int:
         """The newest acknowledged revision."""
+
+    @property
+    def unreadable(self) -> Mapping[str, Unreadable]:
+        """Entries found when the store was opened that its check did not pass, by key.
+
+        They are kept apart: get, list and watch do not show them. Their keys exist, and delete() removes them.
+        """
 
     async def create(self, key: str, encode: Encode) -> int:
         """Raises KeyExists. Returns the new revision, durable."""

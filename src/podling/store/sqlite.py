@@ -6,6 +6,9 @@ A write becomes visible (to get, list, watch) when it is durable, and only then 
 
 At most one write of a key is on its way: another write to that key first waits for the outcome, so that of two racing
 updates one gets Conflict, with a current entry that is durable. A failed commit leaves a gap in the revisions.
+
+What the check of `open` finds unreadable is kept apart, and no revision is shown from which anybody would come to see
+it: a watch or an older list from there gets Compacted, so that its client lists again, without it.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +29,7 @@ from podling.store.database import Database
 from podling.store.history import History, Record
 from podling.store.index import Index, prefix_end
 from podling.store.protocol import (
+    Check,
     Compacted,
     Conflict,
     Encode,
@@ -37,6 +41,7 @@ from podling.store.protocol import (
     KeyNotFound,
     Page,
     StoreError,
+    Unreadable,
 )
 from podling.store.retention import Retention
 from podling.store.watch import Hub
@@ -76,6 +81,8 @@ class SQLiteStore:
         self._history = history
         self._options = options
         self._index = Index()
+        self._unreadable: dict[str, Unreadable] = {}
+        self._shown_from = 0
         self._hub = Hub(options.watch_queue)
         self._revision = 0
         self._taken = 0
@@ -92,9 +99,10 @@ class SQLiteStore:
         self._maintainer: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, path: Path, options: SQLiteOptions | None = None) -> Self:
+    async def open(cls, path: Path, options: SQLiteOptions | None = None, *, check: Check = lambda entry: "") -> Self:
         """Opens the file, or makes it (mode 0600); its directory must exist.
 
+        `check` is called, in a thread, for each value that the file holds (see `unreadable`).
         Raises database.DatabaseLocked, database.DatabaseCorrupt, StoreError.
         """
         options = options or SQLiteOptions()
@@ -105,13 +113,15 @@ class SQLiteStore:
         store = cls(Database(path, retention), history, options)
         loop = asyncio.get_running_loop()
         try:
-            loaded = await loop.run_in_executor(store._write_thread, store._database.open, history)
+            loaded = await loop.run_in_executor(store._write_thread, store._database.open, history, check)
         except BaseException:
             store._write_thread.shutdown(wait=False)
             raise
         store._index = Index(loaded.entries.values())
         store._revision = store._taken = loaded.revision
         store._compacted = loaded.compacted
+        store._unreadable = loaded.unreadable
+        store._shown_from = loaded.shown_from
         store._writer = asyncio.create_task(store._write_queued(), name="store-write")
         store._maintainer = asyncio.create_task(store._maintain(), name="store-maintain")
         return store
@@ -155,7 +165,11 @@ class SQLiteStore:
     @property
     def compacted(self) -> int:
         """The oldest revision that can be listed or watched from."""
-        return self._compacted
+        return max(self._compacted, self._shown_from)
+
+    @property
+    def unreadable(self) -> Mapping[str, Unreadable]:
+        return self._unreadable
 
     def get(self, key: str) -> Entry | None:
         return self._index.get(key)
@@ -195,8 +209,8 @@ class SQLiteStore:
         return former
 
     def _check_kept(self, revision: int) -> None:
-        if revision < self._compacted:
-            raise Compacted(revision, self._compacted)
+        if revision < self.compacted:
+            raise Compacted(revision, self.compacted)
 
     async def _read(self, after: int, lower: str, upper: str) -> tuple[Sequence[Record], int]:
         if self._closing:
@@ -255,7 +269,7 @@ class SQLiteStore:
 
     async def create(self, key: str, encode: Encode) -> int:
         await self._settled(key)
-        if self._index.get(key) is not None:
+        if self._current(key) is not None:
             raise KeyExists(key)
         record = await self._write(EventType.ADDED, key, encode, None)
         return record.event.revision
@@ -270,12 +284,16 @@ class SQLiteStore:
 
     async def _expect(self, key: str, revision: int) -> Entry:
         await self._settled(key)
-        current = self._index.get(key)
+        current = self._current(key)
         if current is None:
             raise KeyNotFound(key)
         if current.revision != revision:
             raise Conflict(current)
         return current
+
+    def _current(self, key: str) -> Entry | None:
+        unreadable = self._unreadable.get(key)
+        return self._index.get(key) if unreadable is None else unreadable.entry
 
     async def _settled(self, key: str) -> None:
         while (pending := self._pending.get(key)) is not None:
@@ -287,7 +305,8 @@ class SQLiteStore:
         revision = self._taken + 1
         value = encode(revision)
         self._taken = revision
-        record = Record(Event(type, key, value, revision, former.value if former else None), former)
+        previous = former.value if former and key not in self._unreadable else None
+        record = Record(Event(type, key, value, revision, previous), former)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending[key] = done
         self._queue.append(_Write(record, done))
@@ -314,7 +333,7 @@ class SQLiteStore:
 
     def _committed(self, batch: Sequence[_Write], compacted: int) -> None:
         for write in batch:
-            self._index.apply(write.record.event)
+            self._apply(write.record.event)
             self._history.append(write.record)
             self._revision = write.record.event.revision
             self._hub.publish(write.record.event)
@@ -327,6 +346,13 @@ class SQLiteStore:
                 waiter.set_result(None)
         if self._database.checkpoint_due:
             self._attention.set()
+
+    def _apply(self, event: Event) -> None:
+        if self._unreadable.pop(event.key, None) is not None:
+            self._shown_from = event.revision
+            if event.type is EventType.DELETED:
+                return
+        self._index.apply(event)
 
     def _failed(self, batch: Sequence[_Write], error: Exception) -> None:
         log.error("cannot write %d changes to the store: %s", len(batch), error)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from aiohttp import ClientError, ClientPayloadError, ClientResponse
 from aiohttp.web import StreamResponse
 
-from podling.api import field, scheme, status
+from podling.api import field, go, scheme, status
 from podling.api.core.v1 import Node, Pod
 from podling.api.field import FieldError
 from podling.api.meta.v1 import Status, StatusDetails
@@ -76,10 +76,9 @@ def _options(query: Mapping[str, str]) -> dict[str, str]:
         if not query.get(name):
             continue
         try:
-            number = int(query[name])
-        except ValueError:
-            reason = f'strconv.ParseInt: parsing "{query[name]}": invalid syntax'
-            raise status.bad_request(f"unable to convert query parameter {name}: {reason}") from None
+            number = go.parse_int(query[name])
+        except ValueError as error:
+            raise status.bad_request(f"unable to convert query parameter {name}: {error}") from None
         found[name] = str(number)
         errors += _check_number(name, number)
     if "sinceSeconds" in found and "sinceTime" in found:

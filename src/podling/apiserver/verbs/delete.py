@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 from aiohttp.web import StreamResponse
 
-from podling.api import codec, field, status
+from podling.api import codec, field, go, status
 from podling.api.field import FieldError
 from podling.api.meta.v1 import DeleteOptions, ListMeta
-from podling.apiserver import decoding, list_options, negotiation, output, responses
+from podling.apiserver import decoding, list_options, negotiation, output, responses, unreadable
 from podling.apiserver.call import Call
 from podling.apiserver.routing import is_true
 from podling.apiserver.verbs.list import select
@@ -36,11 +37,12 @@ async def handle_collection(call: Call) -> StreamResponse:
     accepted = call.accepted(transform=False)
     options = await read_options(call)
     caller = call.caller(options.dry_run)
-    page = await select(call, list_options.parse(call.query, watch=False))
+    list_of = list_options.parse(call.query, watch=False)
+    page = await select(call, list_of)
     parallel = asyncio.Semaphore(_PARALLEL)
     results: list[bytes] = []
 
-    async def delete(namespace: str, name: str) -> None:
+    async def delete(namespace: str, name: str, options: DeleteOptions) -> None:
         async with parallel:
             try:
                 result = await call.registry.delete(namespace, name, options, caller)
@@ -54,7 +56,12 @@ async def handle_collection(call: Call) -> StreamResponse:
         async with asyncio.TaskGroup() as group:
             for entry in page.entries:
                 metadata = call.registry.decode(entry.value).metadata
-                group.create_task(delete(metadata.namespace, metadata.name))
+                group.create_task(delete(metadata.namespace, metadata.name, options))
+            if not list_of.label_selector and not list_of.field_selector:
+                # Who empties a namespace cannot be asked to name what no list shows.
+                forced = msgspec.structs.replace(options, grace_period_seconds=0)
+                for _, namespace, name, _ in unreadable.all_of(call.state.store, call.registry.prefix(call.namespace)):
+                    group.create_task(delete(namespace, name, forced))
     except* status.ApiError as errors:
         raise errors.exceptions[0] from None
     metadata = ListMeta(resource_version=str(call.state.store.revision))
@@ -98,10 +105,9 @@ def _from_query(query: Any) -> DeleteOptions:
     seconds = query.get("gracePeriodSeconds")
     if seconds:
         try:
-            options.grace_period_seconds = int(seconds)
-        except ValueError:
-            reason = f'strconv.ParseInt: parsing "{seconds}": invalid syntax'
-            raise status.bad_request(f"unable to convert query parameter gracePeriodSeconds: {reason}") from None
+            options.grace_period_seconds = go.parse_int(seconds)
+        except ValueError as error:
+            raise status.bad_request(f"unable to convert query parameter gracePeriodSeconds: {error}") from None
     options.propagation_policy = query.get("propagationPolicy") or None
     if query.get("orphanDependents"):
         options.orphan_dependents = is_true(query["orphanDependents"])

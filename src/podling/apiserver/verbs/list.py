@@ -7,7 +7,7 @@ from aiohttp.web import StreamResponse
 
 from podling.api import status
 from podling.api.meta.v1 import ListMeta
-from podling.apiserver import freshness, list_options, output, selection
+from podling.apiserver import freshness, list_options, output, selection, unreadable
 from podling.apiserver.call import Call
 from podling.apiserver.list_options import Options
 from podling.apiserver.selection import Predicate
@@ -24,6 +24,7 @@ class Selected(msgspec.Struct):
 async def handle(call: Call) -> StreamResponse:
     accepted = call.accepted()
     page = await select(call, list_options.parse(call.query, watch=False))
+    call.warnings += unreadable.warnings(call.state.store, call.registry.prefix(call.namespace))
     return await output.send_list(call, [entry.value for entry in page.entries], page.metadata, accepted)
 
 
