@@ -28,7 +28,7 @@ demo-stop:
 
 test:
 	@tools/setup.sh test
-	@$(BIN)/pytest -n 2 --dist worksteal tests
+	@$(BIN)/pytest -n 2 --dist worksteal --check-machine tests
 
 bench:
 	@tools/setup.sh bench

@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.support.api_server",
     "tests.support.api",
     "tests.support.image_manager",
+    "tests.support.machine",
     "tests.support.native",
     "tests.support.registry",
 ]

@@ -6,6 +6,7 @@ import base64
 import importlib
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,8 +168,9 @@ def test_a_watch_goes_on_from_where_it_was(core: Any, namespace: str) -> None:
     assert gone.value.status in (410, 504)
 
 
-def test_the_dynamic_client_and_discovery(api_client: Any, cluster: Cluster, namespace: str) -> None:
-    dynamic = importlib.import_module("kubernetes.dynamic").DynamicClient(api_client)
+def test_the_dynamic_client_and_discovery(api_client: Any, cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    cache = str(tmp_path / "discovery")
+    dynamic = importlib.import_module("kubernetes.dynamic").DynamicClient(api_client, cache_file=cache)
     resource = dynamic.resources.get(api_version="v1", kind="ConfigMap")
     resource.create(body={"metadata": {"name": "d"}, "data": {"a": "b"}}, namespace=namespace)
     assert resource.get(name="d", namespace=namespace).data.a == "b"

@@ -33,6 +33,13 @@ async def store(directory: Path) -> AsyncIterator[ImageStore]:
         await images_store.close()
 
 
+@pytest.fixture(autouse=True)
+def blob_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What skopeo remembers of the archives made here goes with them: else it would stay in /var/lib/containers."""
+    monkeypatch.setenv("_CONTAINERS_ROOTLESS_UID", "1")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "skopeo"))
+
+
 @pytest.fixture(scope="module")
 def nginx(image_cache: Path) -> Path:
     """An OCI layout directory with the tag `latest`."""

@@ -71,10 +71,12 @@ class Claim:
         # What a killed run left has waited long enough to be taken away.
         for number in sorted(numbers, key=lambda number: not self._directory(number).exists()):
             self.number = number
-            self._lock = os.open(f"{self.directory}.lock", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(self._lock_file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                if not os.path.samestat(os.fstat(self._lock), os.stat(self._lock_file)):
+                    raise FileNotFoundError  # its holder removed it between open and flock, and another one made it again
+            except (BlockingIOError, FileNotFoundError):
                 os.close(self._lock)
                 continue
             if self._clean():
@@ -100,8 +102,13 @@ class Claim:
         """Below those that the kernel gives to outgoing connections."""
         return 20_000 + 2 * self.number, 20_001 + 2 * self.number
 
+    @property
+    def _lock_file(self) -> Path:
+        return self.directory.with_suffix(".lock")
+
     def release(self) -> None:
         self._remove_directory()
+        self._lock_file.unlink(missing_ok=True)  # by its holder alone
         os.close(self._lock)
 
     def _remove_directory(self) -> None:
