@@ -171,7 +171,8 @@ def test_broken_connection_is_retried_and_finished_layers_are_not_fetched_again(
             top, bottom = await images_store.layers(image_id)
             assert (bottom / "small").read_text() == "fetched once"
             assert (top / "large").read_bytes() == random.Random(7).randbytes(LAYER_BYTES)
-            blobs = [r for r in registry.requests()[before:] if "/blobs/" in r and image_id not in r]
+            # Skopeo fetches the large one from its beginning again, newer ones only the rest of it.
+            blobs = [r.split()[1] for r in registry.requests()[before:] if "/blobs/" in r and image_id not in r]
             assert sorted(blobs.count(blob) for blob in set(blobs)) == [1, 2]
 
     asyncio.run(run())
@@ -182,16 +183,12 @@ def test_registry_that_always_cuts_is_an_error_that_leaves_nothing(
 ) -> None:
     async def run() -> None:
         async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
-            allowed = 0
 
             def cut(total: int) -> None:
-                nonlocal allowed
-                if total > allowed + LAYER_BYTES // 2:
-                    allowed = total
+                if total > LAYER_BYTES // 2:
                     raise ConnectionAbortedError
 
             proxy.on_bytes = cut
-            # More than fits in all the attempts together.
             with pytest.raises(ImagePullError) as error:
                 await images_store.pull_image(big)
             assert "EOF" in error.value.message or "connection reset" in error.value.message

@@ -177,7 +177,8 @@ class Node:
                     found.append(f"process {entry}: {arguments.decode(errors='replace')}")
         for directory in (self.directory / "data", self.run_dir):
             for path in directory.rglob("*"):
-                if path.parent != directory:
+                # Newer crun keeps compiled seccomp filters beside its containers.
+                if path.parent != directory and ".cache" not in path.relative_to(directory).parts:
                     found.append(str(path))
         if isinstance(self.network, Unconnected):
             found += [f"network of {sandbox}" for sandbox in self.network.sandboxes]

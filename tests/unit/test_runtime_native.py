@@ -47,6 +47,10 @@ def test_messages_of_oci_runtimes_lose_their_log_decoration(stderr: str, expecte
             "executable file `foo` not found in $PATH: No such file or directory",
             'exec: "foo": executable file not found in $PATH',
         ),
+        (
+            "the path `/etc/passwd` exists but it is not executable: Operation not permitted",
+            'exec: "/etc/passwd": permission denied',
+        ),
         ("executable file `/x` not found: No such file or directory", 'exec: "/x": stat /x: no such file or directory'),
         (
             'runc create failed: unable to start container process: exec: "foo": executable file not found in $PATH',
