@@ -59,7 +59,7 @@ def test_anonymous_requests_are_unauthorized(api: Api, path: str) -> None:
     assert (failure["kind"], failure["reason"], failure["message"]) == ("Status", "Unauthorized", "Unauthorized")
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz", "/livez/ping", "/readyz?verbose"])
+@pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz", "/readyz?verbose"])
 def test_anyone_may_ask_for_health(api: Api, path: str) -> None:
     code, text = _remote(api, path)
     assert code == 200
@@ -72,8 +72,9 @@ def test_anyone_may_ask_for_the_version(api: Api) -> None:
     assert version["gitVersion"].startswith("v1.36.0+podling")
 
 
-def test_unknown_health_checks_are_not_found(api: Api) -> None:
-    assert _remote(api, "/livez/luck")[0] == 404
+@pytest.mark.parametrize("path", ["/healthz/etcd", "/livez/ping", "/readyz/luck"])
+def test_single_health_checks_are_not_for_everyone(api: Api, path: str) -> None:
+    assert _remote(api, path)[0] == 401
 
 
 def test_a_client_certificate_names_user_and_groups(api: Api) -> None:
@@ -174,7 +175,32 @@ def test_administrators_act_as_others(api: Api, pods: str, namespace: str) -> No
     assert api.get(f"{pods}?fieldSelector=spec.nodeName%3Dn1", headers=node).code == 200
     assert api.post(pods, pod(), headers=node).code == 403
     assert api.post(f"/api/v1/namespaces/{namespace}/configmaps", {"metadata": {"name": "c"}}, headers=node).code == 403
-    assert api.get("/api", headers={"Impersonate-Group": "g"}).code == 500
+
+
+@pytest.mark.parametrize(
+    ("headers", "requested"),
+    [
+        ({"Impersonate-Group": "g"}, "[{Group  g    }]"),
+        ({"Impersonate-Uid": "u"}, "[{UID  u  authentication.k8s.io/v1  }]"),
+        ({"Impersonate-Extra-scopes": "s"}, "[{UserExtra  s  authentication.k8s.io/v1  scopes}]"),
+        ({"Impersonate-User": "", "impersonate-extra-a%2Fb": "s"}, "[{UserExtra  s  authentication.k8s.io/v1  a/b}]"),
+    ],
+)
+def test_nobody_acts_as_a_part_of_a_user(api: Api, headers: dict[str, str], requested: str) -> None:
+    answer = api.get("/api/v1/namespaces", headers=headers)
+    assert (answer.code, answer.json["reason"]) == (500, "InternalError")
+    assert answer.message == f"Internal error occurred: requested {requested} without impersonating a user"
+
+
+def test_who_acts_as_another_may_give_them_a_uid_and_extras(api: Api) -> None:
+    headers = {"Impersonate-User": "bob", "Impersonate-Uid": "7", "Impersonate-Extra-Scopes": "all"}
+    answer = api.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", {}, headers=headers)
+    assert answer.json["status"]["userInfo"] == {
+        "username": "bob",
+        "uid": "7",
+        "groups": ["system:authenticated"],
+        "extra": {"scopes": ["all"]},
+    }
 
 
 def test_others_may_not_act_as_administrators(api: Api, token: str) -> None:

@@ -25,6 +25,8 @@ def test_defaults_and_admission_show_in_a_created_pod(api: Api, pods: str) -> No
     assert spec["serviceAccountName"] == spec["serviceAccount"] == "default"
     assert spec["priority"] == 0
     assert spec["terminationGracePeriodSeconds"] == 30
+    hasty = api.create(pods, pod("hasty", terminationGracePeriodSeconds=-1))
+    assert hasty["spec"]["terminationGracePeriodSeconds"] == 1
     assert {toleration["key"] for toleration in spec["tolerations"]} == {
         "node.kubernetes.io/not-ready",
         "node.kubernetes.io/unreachable",

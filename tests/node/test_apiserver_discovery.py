@@ -17,7 +17,30 @@ def test_kubectl_lists_the_resources(api: Api) -> None:
     verbs = "create,delete,deletecollection,get,list,patch,update,watch"
     assert rows["pods"] == ["pods", "po", "v1", "true", "Pod", verbs, "all"]
     assert rows["leases"][1:4] == ["coordination.k8s.io/v1", "true", "Lease"]
+    assert rows["bindings"] == ["bindings", "v1", "true", "Binding", "create"]
+    assert rows["tokenreviews"] == ["tokenreviews", "authentication.k8s.io/v1", "false", "TokenReview", "create"]
+    assert rows["localsubjectaccessreviews"][1:3] == ["authorization.k8s.io/v1", "true"]
     assert rows["namespaces"][5] == "create,delete,get,list,patch,update,watch"
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "spec"),
+    [
+        ("SelfSubjectReview", "authentication.k8s.io/v1", None),
+        ("TokenReview", "authentication.k8s.io/v1", {"token": "x"}),
+        ("SelfSubjectRulesReview", "authorization.k8s.io/v1", {"namespace": "default"}),
+        (
+            "SubjectAccessReview",
+            "authorization.k8s.io/v1",
+            {"user": "bob", "resourceAttributes": {"verb": "get", "resource": "pods"}},
+        ),
+    ],
+)
+def test_kubectl_creates_reviews(api: Api, kind: str, version: str, spec: object) -> None:
+    manifest = {"apiVersion": version, "kind": kind, **({"spec": spec} if spec else {})}
+    created = api.kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(manifest))
+    assert created.returncode == 0, created.stderr
+    assert json.loads(created.stdout)["status"]
 
 
 def test_kubectl_lists_the_api_versions(api: Api) -> None:

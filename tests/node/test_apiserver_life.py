@@ -124,6 +124,22 @@ def test_answers_to_the_readiness_probe_name_the_checks(tmp_path: Path) -> None:
                 text = await answer.text()
             assert "[+]etcd ok" in text
             assert text.endswith("readyz check passed\n")
+            for path, expected in (
+                ("/healthz", "ok"),
+                (
+                    "/healthz?verbose",
+                    "[+]ping ok\n[+]log ok\n[+]etcd ok\n[+]poststarthook/bootstrap ok\nhealthz check passed\n",
+                ),
+                ("/livez?exclude=log&exclude=none", "ok"),
+                ("/livez/etcd", "ok"),
+                ("/livez/luck", "404 page not found\n"),
+            ):
+                async with client.get(f"http://localhost{path}") as answer:
+                    assert await answer.text() == expected
+            async with client.get("http://localhost/livez?verbose&exclude=log&exclude=none") as answer:
+                text = await answer.text()
+            assert "[+]log excluded: ok\n" in text
+            assert 'warn: some health checks cannot be excluded: no matches for "none"\n' in text
             async with client.get("http://localhost/metrics") as answer:
                 assert 'apiserver_request_total{code="200",verb="get"' in await answer.text()
 

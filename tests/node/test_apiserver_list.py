@@ -101,9 +101,33 @@ def test_events_and_secrets_are_selected_by_their_own_fields(api: Api, namespace
     assert _names(api.get(f"{root}/secrets?fieldSelector=type%3Dexample.com/mine").json["items"]) == ["s"]
 
 
+def test_events_are_selected_by_the_fields_of_the_api_that_is_asked(api: Api, namespace: str) -> None:
+    for name, about, controller in (("e1", "a", "kubelet"), ("e2", "b", "scheduler")):
+        regarding = {"kind": "Pod", "name": about, "namespace": namespace}
+        event = {"metadata": {"name": name}, "involvedObject": regarding, "reportingComponent": controller}
+        api.create(f"/api/v1/namespaces/{namespace}/events", {**event, "reason": "R", "type": "Normal"})
+    new, old = (f"{root}/namespaces/{namespace}/events" for root in ("/apis/events.k8s.io/v1", "/api/v1"))
+    for path, selector, expected in (
+        (new, "regarding.name=b", ["e2"]),
+        (new, "regarding.kind=Pod,reportingController=kubelet", ["e1"]),
+        (new, "reason=R,type=Normal", ["e1", "e2"]),
+        (old, "involvedObject.name=b", ["e2"]),
+        (old, "reportingComponent=kubelet", ["e1"]),
+    ):
+        assert _names(api.get(f"{path}?fieldSelector={quote(selector)}").json["items"]) == expected
+    for path, field in ((new, "involvedObject.name"), (new, "source"), (old, "regarding.name")):
+        answer = api.get(f"{path}?fieldSelector={field}%3Db")
+        assert (answer.code, answer.message) == (400, f"field label not supported: {field}")
+
+
 @pytest.mark.parametrize(
     ("query", "code", "message"),
     [
+        (
+            "timeout=invalid",
+            400,
+            'invalid timeout specified in the request URL - time: invalid duration "invalid"',
+        ),
         ("fieldSelector=spec.color%3Dred", 400, "field label not supported: spec.color"),
         ("labelSelector=a+b", 400, "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
         ("resourceVersionMatch=Exact", 422, "resourceVersionMatch is forbidden unless resourceVersion is provided"),
@@ -155,3 +179,23 @@ def test_large_answers_are_compressed_for_those_who_ask(api: Api, config_maps: s
     assert packed.headers["Content-Encoding"] == "gzip"
     assert len(packed.raw) < len(plain.raw) / 10
     assert gzip.decompress(packed.raw) == plain.raw
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+def test_both_versions_of_tables_and_partial_objects_are_served(api: Api, config_maps: str, version: str) -> None:
+    api.create(config_maps, {"metadata": {"name": "a"}, "data": {"k": "v"}})
+
+    def accept(kind: str) -> dict[str, str]:
+        return {"Accept": f"application/json;as={kind};v={version};g=meta.k8s.io"}
+
+    of_list = api.get(config_maps, headers=accept("Table")).json
+    of_one = api.get(f"{config_maps}/a", headers=accept("Table")).json
+    for table in (of_list, of_one):
+        assert (table["kind"], table["apiVersion"]) == ("Table", f"meta.k8s.io/{version}")
+        row = table["rows"][0]["object"]
+        assert (row["kind"], row["apiVersion"]) == ("PartialObjectMetadata", f"meta.k8s.io/{version}")
+    partial = api.get(config_maps, headers=accept("PartialObjectMetadataList")).json
+    assert {item["apiVersion"] for item in (partial, *partial["items"])} == {f"meta.k8s.io/{version}"}
+    with api.watch(config_maps, headers=accept("Table")) as events:
+        assert next(events)["object"]["apiVersion"] == f"meta.k8s.io/{version}"
+    assert api.get(config_maps, headers={"Accept": "application/json;as=Table;v=v2;g=meta.k8s.io"}).code == 406

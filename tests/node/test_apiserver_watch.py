@@ -76,7 +76,11 @@ def test_a_watch_sees_only_its_namespace(api: Api, config_maps: str) -> None:
 
 def test_initial_events_end_with_a_bookmark(api: Api, config_maps: str) -> None:
     api.create(config_maps, {"metadata": {"name": "a"}})
-    query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true"}
+    query: dict[str, Any] = {
+        "sendInitialEvents": "true",
+        "resourceVersionMatch": "NotOlderThan",
+        "allowWatchBookmarks": "true",
+    }
     with api.watch(config_maps, **query) as events:
         assert next(events)["type"] == "ADDED"
         bookmark = next(events)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,12 +117,12 @@ class Api:
         return created
 
     @contextmanager
-    def watch(self, path: str, **query: Any) -> Iterator[Iterator[dict[str, Any]]]:
+    def watch(self, path: str, *, headers: Mapping[str, str] = {}, **query: Any) -> Iterator[Iterator[dict[str, Any]]]:
         """The events of a watch, as they come; the stream ends after 20 s at the latest."""
         separator = "&" if "?" in path else "?"
         pairs = "&".join(f"{key}={value}" for key, value in {"timeoutSeconds": 20, **query}.items())
         connection = self.open()
-        connection.request("GET", f"{path}{separator}watch=true&{pairs}")
+        connection.request("GET", f"{path}{separator}watch=true&{pairs}", headers=dict(headers))
         response = connection.getresponse()
         assert response.status == 200, response.read()
         try:

@@ -64,7 +64,7 @@ def test_no_path_breaks_the_parser(path: str) -> None:
         ("*/*", Accepted()),
         ("application/yaml", Accepted(negotiation.YAML)),
         ("application/json;as=Table;v=v1;g=meta.k8s.io, application/json", Accepted(shape=Shape.TABLE)),
-        ("application/json;as=Table;v=v1beta1;g=meta.k8s.io, application/json", Accepted()),
+        ("application/json;as=Table;v=v2;g=meta.k8s.io, application/json", Accepted()),
         ("application/vnd.kubernetes.protobuf, application/json", Accepted()),
         ("application/yaml;q=0.5, application/json;q=0.4", Accepted(negotiation.YAML)),
     ],
@@ -177,7 +177,8 @@ def test_authorization_is_simple_and_explicit(groups: tuple[str, ...], attribute
 
 def test_anonymous_users_may_only_see_health_and_version() -> None:
     authorizer = Authorizer()
-    assert authorizer.authorize(ANONYMOUS, Attributes(verb="get", path="/livez/ping")).allowed
+    assert authorizer.authorize(ANONYMOUS, Attributes(verb="get", path="/livez")).allowed
+    assert not authorizer.authorize(ANONYMOUS, Attributes(verb="get", path="/livez/ping")).allowed
     assert not authorizer.authorize(ANONYMOUS, Attributes(verb="get", path="/api")).allowed
     assert not authorizer.authorize(ANONYMOUS, Attributes(verb="get", path="/versions")).allowed
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from podling.api.scheme import RESOURCES
+from podling.api.scheme import SERVED
 from podling.api.status import ApiError
 from podling.apiserver import discovery
 from podling.apiserver.document import matches
@@ -37,7 +37,7 @@ def test_a_group_alone_is_what_the_list_says_of_it() -> None:
 
 
 def test_every_resource_and_subresource_is_listed_once_with_its_names() -> None:
-    for resource in RESOURCES:
+    for resource in SERVED:
         listed = {item["name"]: item for item in load(resource.root)["resources"]}
         if resource.verbs:
             entry = listed[resource.plural]

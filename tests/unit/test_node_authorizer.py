@@ -123,6 +123,19 @@ def test_mirror_pods_give_their_node_nothing(tmp_path: Path) -> None:
     scenario(tmp_path, steps)
 
 
+def test_a_pod_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:
+    async def steps(store: SQLiteStore, graph: NodeGraph) -> None:
+        broken = pod("broken", "n1", volumes=[SECRET]).replace(b'"containers":[', b'"containers":[7,')
+        await write(store, "broken", broken)
+        await write(store, "noise", b"{")
+        await write(store, "a", pod("a", "n1"))
+        await remove(store, "broken")
+        assert graph.uses("n1", "pods", "ns", "a")
+        assert not graph.uses("n1", "secrets", "ns", "secret")
+
+    scenario(tmp_path, steps)
+
+
 def test_stored_pods_count_from_the_start_and_no_question_reads_the_store(tmp_path: Path) -> None:
     async def steps(store: SQLiteStore, graph: NodeGraph) -> None:
         for number in range(300):

@@ -11,7 +11,7 @@ import pytest
 from tools import generate_openapi
 
 from podling.api import shape
-from podling.api.scheme import RESOURCES
+from podling.api.scheme import SERVED
 from podling.api.status import ApiError
 from podling.apiserver import discovery, openapi
 from podling.apiserver.openapi import gnostic, operations
@@ -20,7 +20,7 @@ from podling.apiserver.strategies import table
 from podling.apiserver.strategies.service import ServiceStrategy
 from podling.apiserver.strategy import Strategy
 
-VERSIONS = sorted({resource.root for resource in RESOURCES})
+VERSIONS = sorted({resource.root for resource in SERVED})
 CLIENT_GO = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 
 
@@ -97,7 +97,7 @@ def test_the_paths_are_those_of_discovery(root: str) -> None:
 def test_kubectl_finds_out_that_patches_are_validated_here(root: str) -> None:
     """As its verifier looks: a query parameter fieldValidation of the patch operation of the kind."""
     paths = load(f"/openapi/v3{root}")["paths"]
-    for resource in RESOURCES:
+    for resource in SERVED:
         if resource.root != root or "patch" not in resource.verbs:
             continue
         kind = {"group": resource.group, "version": resource.version, "kind": resource.kind}
@@ -127,7 +127,7 @@ def test_operation_ids_are_unique_and_named_as_upstreams() -> None:
     } <= set(ids)
 
 
-@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.qualified)
+@pytest.mark.parametrize("resource", SERVED, ids=lambda resource: resource.qualified)
 def test_the_schemas_know_the_fields_of_the_types(resource: Any) -> None:
     """The types and the schemas come from the same definitions; a field that only one of them has was forgotten."""
     schemas = load(f"/openapi/v3{resource.root}")["components"]["schemas"]
@@ -293,7 +293,7 @@ def test_descriptions_are_not_ours_to_lose() -> None:
 
 
 def test_the_answer_to_a_deletion_is_documented_as_the_server_gives_it() -> None:
-    strategies = {resource.plural: table._BY_TYPE.get(resource.type, Strategy) for resource in RESOURCES}
+    strategies = {resource.plural: table._BY_TYPE.get(resource.type, Strategy) for resource in SERVED}
     strategies["services"] = ServiceStrategy
     returned = {plural for plural, strategy in strategies.items() if strategy.returns_deleted}
     assert returned == operations.RETURNED_WHEN_DELETED

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from podling.api import codec
 from podling.api.authorization.v1 import SubjectAccessReview
+from podling.api.coordination.v1 import Lease
 from podling.api.core.v1 import Pod, Secret, Service
 from podling.api.meta.v1 import DeleteOptions
 from podling.apiserver import protobuf
@@ -173,3 +174,20 @@ def test_a_time_of_the_first_thousand_years_has_four_digits() -> None:
     document, _ = protobuf.decode(body("v1", "Pod", content(1, content(8, number(1, -50_000_000_000)))), Pod)
     assert document["metadata"]["creationTimestamp"] == "0385-07-25T07:06:40Z"
     assert codec.convert(document, Pod)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-62_135_596_800, "0001-01-01T00:00:00.000000Z"),
+        (-30_641_760_000, "0999-01-01T00:00:00.000000Z"),
+        (1_700_000_000, "2023-11-14T22:13:20.000000Z"),
+    ],
+)
+def test_a_year_has_four_digits_whoever_writes_it(seconds: int, text: str) -> None:
+    message = content(2, content(4, number(1, seconds) + number(2, 0)))
+    document, _ = protobuf.decode(body("coordination.k8s.io/v1", "Lease", message), Lease)
+    assert document["spec"] == {"renewTime": text}
+    from_protobuf = codec.convert(document, Lease)
+    from_json = codec.decode(Lease, b'{"spec":{"renewTime":"' + text.encode() + b'"}}')
+    assert from_protobuf.spec.renew_time == from_json.spec.renew_time == text

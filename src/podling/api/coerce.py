@@ -347,7 +347,8 @@ def _to_utc(text: str, *, micro: bool) -> str:
         moment = datetime.fromtimestamp(moment.timestamp() + seconds, UTC).replace(microsecond=micros)
     except (ValueError, OverflowError):
         raise _Abort(f"{prefix}: day out of range") from None
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ").zfill(20)
+    text = moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
+    return text.zfill(27 if micro else 20)  # %Y has no leading zeros
 
 
 _SYNTAX = {

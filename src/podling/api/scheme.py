@@ -1,4 +1,4 @@
-"""Every resource that the API server serves: names, verbs, types and paths.
+"""The resources that the API server serves: names, verbs, types and paths.
 
 Names, short names, categories and verbs are upstream's discovery documents (`kubectl api-resources -o wide`).
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from podling.api.authentication import v1 as authentication
+from podling.api.authorization import v1 as authorization
 from podling.api.coordination import v1 as coordination
 from podling.api.core import v1 as core
 from podling.api.events import v1 as events
@@ -203,6 +204,28 @@ RESOURCES: tuple[Resource, ...] = (
         short_names=("ev",),
     ),
 )
+
+
+def _transient(group: str, kind: str, type: ObjectType, *, namespaced: bool = False) -> Resource:
+    singular = kind.lower()
+    return Resource(group, "v1", kind, f"{singular}s", singular, namespaced, type, type, verbs=("create",))
+
+
+TRANSIENT: tuple[Resource, ...] = (
+    _transient("", "Binding", core.Binding, namespaced=True),
+    _transient("authentication.k8s.io", "SelfSubjectReview", authentication.SelfSubjectReview),
+    _transient("authentication.k8s.io", "TokenReview", authentication.TokenReview),
+    _transient(
+        "authorization.k8s.io", "LocalSubjectAccessReview", authorization.LocalSubjectAccessReview, namespaced=True
+    ),
+    _transient("authorization.k8s.io", "SelfSubjectAccessReview", authorization.SelfSubjectAccessReview),
+    _transient("authorization.k8s.io", "SelfSubjectRulesReview", authorization.SelfSubjectRulesReview),
+    _transient("authorization.k8s.io", "SubjectAccessReview", authorization.SubjectAccessReview),
+)
+"""Resources whose objects are created and answered, and never stored; they have no lists."""
+
+SERVED = RESOURCES + TRANSIENT
+"""What clients discover."""
 
 _BY_PLURAL = {(item.group, item.version, item.plural): item for item in RESOURCES}
 _BY_KIND = {(item.group, item.version, item.kind): item for item in RESOURCES}

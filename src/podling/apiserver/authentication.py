@@ -34,6 +34,9 @@ Lookup = Callable[[type[Any], str, str], Any]
 """From type, namespace and name to the stored object, or None."""
 
 _SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
+_AUTHENTICATION = "authentication.k8s.io"
+_IMPERSONATE = "impersonate-"
+_IMPERSONATE_EXTRA = "impersonate-extra-"
 
 
 class Authenticator:
@@ -107,30 +110,34 @@ def _service_account(claims: Claims) -> User:
 def impersonated(user: User, headers: CIMultiDictProxy[str], authorizer: Authorizer) -> User:
     """Return the user as whom `user` acts by the Impersonate-* headers: `user` where there are none.
 
-    Raises ApiError: 403 where the user may not, 500 for groups without a user, as upstream."""
+    Raises ApiError: 403 where `user` may not, 500 where no user is named, as upstream."""
+    if not any(header[: len(_IMPERSONATE)].lower() == _IMPERSONATE for header in headers):
+        return user
     name = headers.get("Impersonate-User", "")
     groups = tuple(headers.getall("Impersonate-Group", ()))
     uid = headers.get("Impersonate-Uid", "")
     extra: dict[str, list[str]] = {}
-    for key, value in headers.items():
-        if key.lower().startswith("impersonate-extra-"):
-            extra.setdefault(unquote(key[len("impersonate-extra-") :]).lower(), []).append(value)
+    for header, value in headers.items():
+        if header.lower().startswith(_IMPERSONATE_EXTRA):
+            extra.setdefault(unquote(header[len(_IMPERSONATE_EXTRA) :]).lower(), []).append(value)
     if not name:
         if groups or uid or extra:
-            raise status.internal("requested groups, uid or extra without impersonating a user")
+            raise status.internal(f"requested {_requested(groups, uid, extra)} without impersonating a user")
         return user
-    wanted: list[tuple[str, str, str]] = []
     account = name.removeprefix(_SERVICE_ACCOUNT_PREFIX).split(":") if name.startswith(_SERVICE_ACCOUNT_PREFIX) else []
+    wanted = [_wanted("users", name)]
     if len(account) == 2:
-        wanted.append(("serviceaccounts", account[0], account[1]))
-    else:
-        wanted.append(("users", "", name))
-    wanted += [("groups", "", group) for group in groups]
-    for resource, namespace, target in wanted:
-        attributes = Attributes(verb="impersonate", resource=resource, namespace=namespace, name=target)
+        wanted = [_wanted("serviceaccounts", account[1], namespace=account[0])]
+    wanted += [_wanted("groups", group) for group in groups]
+    if uid:
+        wanted.append(_wanted("uids", uid, group=_AUTHENTICATION))
+    for key, values in extra.items():
+        wanted += [_wanted("userextras", value, group=_AUTHENTICATION, subresource=key) for value in values]
+    for attributes in wanted:
         decision = authorizer.authorize(user, attributes)
         if not decision.allowed:
-            raise status.forbidden(resource, target, denial(user, attributes, decision.reason))
+            qualified = f"{attributes.resource}.{attributes.group}".rstrip(".")
+            raise status.forbidden(qualified, attributes.name, denial(user, attributes, decision.reason))
     if not groups and len(account) == 2:
         groups = service_account_groups(account[0])
     if name == ANONYMOUS.name:
@@ -138,6 +145,21 @@ def impersonated(user: User, headers: CIMultiDictProxy[str], authorizer: Authori
     elif ALL_AUTHENTICATED not in groups and ALL_UNAUTHENTICATED not in groups:
         groups = (*groups, ALL_AUTHENTICATED)
     return User(name, uid, groups, extra)
+
+
+def _wanted(resource: str, name: str, *, group: str = "", namespace: str = "", subresource: str = "") -> Attributes:
+    return Attributes(
+        verb="impersonate", group=group, resource=resource, subresource=subresource, namespace=namespace, name=name
+    )
+
+
+def _requested(groups: tuple[str, ...], uid: str, extra: dict[str, list[str]]) -> str:
+    """What is asked for, as Go prints upstream's list of ObjectReferences."""
+    version = f"{_AUTHENTICATION}/v1"
+    found = [f"{{Group  {group}    }}" for group in groups]
+    found += [f"{{UserExtra  {value}  {version}  {key}}}" for key, values in extra.items() for value in values]
+    found += [f"{{UID  {uid}  {version}  }}"] if uid else []
+    return f"[{' '.join(found)}]"
 
 
 def load_static_tokens(path: Path) -> dict[str, User]:

@@ -66,8 +66,8 @@ ANY_USER_RULES = (
 ANY_USER_PATHS = ("/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*")
 """Paths every authenticated user may GET (upstream's system:discovery)."""
 
-PUBLIC_PATHS = ("/healthz", "/healthz/*", "/livez", "/livez/*", "/readyz", "/readyz/*", "/version", "/version/")
-"""Paths anyone may GET, without authentication."""
+PUBLIC_PATHS = ("/healthz", "/livez", "/readyz", "/version", "/version/")
+"""Paths anyone may GET, without authentication (upstream's system:public-info-viewer)."""
 
 
 def is_public(attributes: Attributes) -> bool:

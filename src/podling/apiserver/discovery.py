@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from podling.api.scheme import RESOURCES, Resource, Subresource
+from podling.api.scheme import SERVED, Resource, Subresource
 from podling.apiserver import negotiation
 from podling.apiserver.document import Document, digest
 from podling.apiserver.negotiation import JSON
@@ -61,10 +61,10 @@ def _document(parts: tuple[str, ...], address: str) -> Document | None:
         case ("api",):
             content = _legacy_versions(address)
         case ("apis",):
-            groups = [_group(name, versions) for name, versions in _groups(RESOURCES) if name]
+            groups = [_group(name, versions) for name, versions in _groups(SERVED) if name]
             content = {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
         case ("apis", wanted):
-            found = [versions for name, versions in _groups(RESOURCES) if name and name == wanted]
+            found = [versions for name, versions in _groups(SERVED) if name and name == wanted]
             if not found:
                 return None
             content = {"kind": "APIGroup", "apiVersion": "v1", **_group(wanted, found[0])}
@@ -94,7 +94,7 @@ def _groups(resources: Iterable[Resource]) -> Iterator[tuple[str, list[str]]]:
 
 def _legacy_versions(address: str) -> dict[str, Any]:
     clients = [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]
-    versions = next(versions for name, versions in _groups(RESOURCES) if not name)
+    versions = next(versions for name, versions in _groups(SERVED) if not name)
     return {"kind": "APIVersions", "versions": versions, "serverAddressByClientCIDRs": clients}
 
 
@@ -104,7 +104,7 @@ def _group(name: str, versions: list[str]) -> dict[str, Any]:
 
 
 def _of_version(group: str, version: str) -> list[Resource]:
-    found = [item for item in RESOURCES if item.group == group and item.version == version]
+    found = [item for item in SERVED if item.group == group and item.version == version]
     return sorted(found, key=lambda item: item.plural)
 
 
@@ -165,7 +165,7 @@ def _aggregated(legacy: bool, version: str) -> Document:
             "metadata": {"name": name, "creationTimestamp": None} if name else {"creationTimestamp": None},
             "versions": [_aggregated_resources(name, item) for item in versions],
         }
-        for name, versions in _groups(RESOURCES)
+        for name, versions in _groups(SERVED)
         if legacy == (not name)
     ]
     content = {

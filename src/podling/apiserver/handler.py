@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp.web import BaseRequest, StreamResponse
 
-from podling.api import fields, scheme, status
+from podling.api import fields, go, scheme, status
 from podling.api.core.v1 import Pod
 from podling.api.fields import EVERYTHING
 from podling.api.meta.v1 import ListMeta, Status, StatusDetails
@@ -120,12 +120,12 @@ class RequestHandler:
         attributes = _attributes(info, request.query)
         if user is ANONYMOUS and not is_public(attributes):
             raise status.unauthorized()
-        headers = request.headers
-        if "Impersonate-User" in headers or "Impersonate-Group" in headers or "Impersonate-Uid" in headers:
-            user = impersonated(user, headers, self._state.authorizer)
+        user = impersonated(user, request.headers, self._state.authorizer)
         decision = self._state.authorizer.authorize(user, attributes)
         if not decision.allowed:
             raise _forbidden(user, attributes, decision.reason)
+        if info.verb not in _LONG_RUNNING:
+            _check_timeout(request.query)
         call = Call(request, info, user, self._state)
         if not info.is_resource:
             return await nonresource.handle(call)
@@ -212,6 +212,14 @@ def _attributes(info: RequestInfo, query: Mapping[str, str]) -> Attributes:
         name=name,
         field_selector=selector,
     )
+
+
+def _check_timeout(query: Mapping[str, str]) -> None:
+    """Raises ApiError (400) where the client's `timeout` is no duration; the value itself is the client's own limit."""
+    try:
+        go.parse_duration(query.get("timeout") or "0")
+    except ValueError as error:
+        raise status.bad_request(f"invalid timeout specified in the request URL - {error}") from None
 
 
 def _forbidden(user: User, attributes: Attributes, reason: str) -> status.ApiError:

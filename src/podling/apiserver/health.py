@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from aiohttp.web import Response
 from multidict import MultiMapping
 
+from podling.api.go import quote
 from podling.apiserver import responses
 
 Check = Callable[[], str]
@@ -17,20 +18,29 @@ ENDPOINTS = ("healthz", "livez", "readyz")
 
 
 def handle(endpoint: str, single: str, query: MultiMapping[str], checks: Checks) -> Response:
-    """endpoint: one of ENDPOINTS. single: the name of the only check wanted, or ""."""
-    excluded = set(query.getall("exclude", ()))
+    """endpoint: one of ENDPOINTS. single: the name of the only check wanted, or "".
+
+    Only who may ask for single checks is told why one fails: the others are public."""
     if single:
         if single not in checks:
             return responses.text("404 page not found\n", code=404)
-        wanted = {single: checks[single]}
-    else:
-        wanted = {name: check for name, check in checks.items() if name not in excluded}
-    results = {name: check() for name, check in wanted.items()}
-    failed = [name for name, problem in results.items() if problem]
+        problem = checks[single]()
+        return responses.text(f"internal server error: {problem}\n", code=500) if problem else responses.text("ok")
+    excluded = set(query.getall("exclude", ()))
+    lines: list[str] = []
+    failed = False
+    for name, check in checks.items():
+        if name in excluded:
+            lines.append(f"[+]{name} excluded: ok")
+        elif check():
+            lines.append(f"[-]{name} failed: reason withheld")
+            failed = True
+        else:
+            lines.append(f"[+]{name} ok")
+    if unknown := sorted(excluded - checks.keys()):
+        names = ", ".join(map(quote, unknown))
+        lines.append(f"warn: some health checks cannot be excluded: no matches for {names}")
     if not failed and "verbose" not in query:
         return responses.text("ok")
-    lines = [f"[-]{name} failed: {problem}" if problem else f"[+]{name} ok" for name, problem in results.items()]
-    lines += [f"[+]{name} excluded: ok" for name in checks if name in excluded and not single]
-    outcome = "failed" if failed else "passed"
-    lines.append(f"{endpoint} check {outcome}")
+    lines.append(f"{endpoint} check {'failed' if failed else 'passed'}")
     return responses.text("\n".join(lines) + "\n", code=500 if failed else 200)

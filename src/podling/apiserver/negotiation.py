@@ -32,9 +32,16 @@ class Shape(StrEnum):
 class Accepted(Struct, frozen=True):
     media_type: str = JSON
     shape: Shape = Shape.OBJECT
+    version: str = "v1"
+    """Of meta.k8s.io, for the shapes that are its kinds."""
+
+    @property
+    def api_version(self) -> str:
+        return f"meta.k8s.io/{self.version}"
 
 
 _DEFAULT = Accepted()
+_SHAPE_VERSIONS = ("v1", "v1beta1")
 
 
 @lru_cache(256)
@@ -55,9 +62,10 @@ def accept(header: str, *, transform: bool = True) -> Accepted:
         wanted = parameters.get("as", "")
         if not wanted:
             return Accepted(media_type)
-        known = parameters.get("g") == "meta.k8s.io" and parameters.get("v") == "v1" and wanted in tuple(Shape)
+        version = parameters.get("v", "")
+        known = parameters.get("g") == "meta.k8s.io" and version in _SHAPE_VERSIONS and wanted in tuple(Shape)
         if transform and known:
-            return Accepted(media_type, Shape(wanted))
+            return Accepted(media_type, Shape(wanted), version)
     raise status.not_acceptable(SUPPORTED)
 
 

@@ -88,10 +88,13 @@ class NodeGraph:
             self._add(event.key, event.value)
 
     def _add(self, key: str, value: bytes) -> None:
-        node = _decode(value).spec.node_name
-        if not node:
-            return
-        uses = _Uses(node, tuple(_used(codec.decode(Pod, value))))
+        try:
+            node = _decode(value).spec.node_name
+            if not node:
+                return
+            uses = _Uses(node, tuple(_used(codec.decode(Pod, value))))
+        except (codec.DecodeError, msgspec.DecodeError):
+            return  # a stored Pod that cannot be read gives nobody anything
         self._pods[key] = uses
         for used in uses.objects:
             self._users.setdefault(used, Counter())[node] += 1

@@ -20,9 +20,9 @@ async def send_object(call: Call, value: bytes, accepted: Accepted, *, code: int
     """Answers with one stored object."""
     value = conversion.from_stored(call.resource, value)
     if accepted.shape is Shape.TABLE:
-        value = codec.encode(table.of_object(call, value))
+        value = codec.encode(table.of_object(call, value, accepted.api_version))
     elif accepted.shape is not Shape.OBJECT:
-        value = partial(value)
+        value = partial(value, accepted.api_version)
     return await responses.send(call, value, code=code, media_type=accepted.media_type)
 
 
@@ -31,11 +31,12 @@ async def send_list(call: Call, values: Sequence[bytes], metadata: ListMeta, acc
     if call.resource != call.registry.resource:
         values = [conversion.from_stored(call.resource, value) for value in values]
     if accepted.shape is Shape.TABLE:
-        body = codec.encode(table.of_list(call, values, metadata))
+        body = codec.encode(table.of_list(call, values, metadata, accepted.api_version))
     elif accepted.shape is Shape.OBJECT:
         body = join(f"{call.resource.kind}List", call.resource.api_version, values, metadata)
     else:
-        body = join("PartialObjectMetadataList", "meta.k8s.io/v1", [partial(value) for value in values], metadata)
+        items = [partial(value, accepted.api_version) for value in values]
+        body = join("PartialObjectMetadataList", accepted.api_version, items, metadata)
     return await responses.send(call, body, media_type=accepted.media_type)
 
 
@@ -58,12 +59,12 @@ def event_renderer(call: Call, accepted: Accepted) -> Callable[[str, bytes], byt
             value = conversion.from_stored(call.resource, value)
         if accepted.shape is Shape.TABLE:
             if type_ == _BOOKMARK:
-                value = codec.encode(table.of_bookmark(value))
+                value = codec.encode(table.of_bookmark(value, accepted.api_version))
             else:
-                value = codec.encode(table.of_object(call, value, columns=first))
+                value = codec.encode(table.of_object(call, value, accepted.api_version, columns=first))
                 first = False
         elif accepted.shape is not Shape.OBJECT:
-            value = partial(value)
+            value = partial(value, accepted.api_version)
         return b'{"type":"' + type_.encode() + b'","object":' + value + b"}\n"
 
     return render

@@ -12,7 +12,7 @@ class _Partial(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Partial)
 
 
-def partial(value: bytes) -> bytes:
-    """The PartialObjectMetadata of an object, both as JSON."""
-    head = b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":'
+def partial(value: bytes, api_version: str) -> bytes:
+    """Return the PartialObjectMetadata of an object, both as JSON."""
+    head = f'{{"kind":"PartialObjectMetadata","apiVersion":"{api_version}","metadata":'.encode()
     return head + bytes(_decoder.decode(value).metadata) + b"}"

@@ -147,6 +147,24 @@ class _Event(Selectable):
         }
 
 
+class _NewEvent(_Event):
+    """The same stored Event under the names of events.k8s.io."""
+
+    def fields(self) -> dict[str, str]:
+        stored = super().fields()
+        regarding = {
+            f"regarding.{field.removeprefix('involvedObject.')}": value
+            for field, value in stored.items()
+            if field.startswith("involvedObject.")
+        }
+        return {
+            **regarding,
+            "reason": stored["reason"],
+            "reportingController": stored["reportingComponent"],
+            "type": stored["type"],
+        }
+
+
 class _Replicas(_Base):
     replicas: int = 0
 
@@ -176,6 +194,7 @@ _BY_RESOURCE: dict[tuple[str, str], type[Selectable]] = {
     ("", "secrets"): _Secret,
     ("", "services"): _Service,
     ("", "events"): _Event,
+    ("events.k8s.io", "events"): _NewEvent,
     ("", "replicationcontrollers"): _Replicated,
     ("apps", "replicasets"): _Replicated,
     ("batch", "jobs"): _Job,

@@ -22,23 +22,25 @@ class _Versioned(msgspec.Struct):
 _versioned = msgspec.json.Decoder(_Versioned)
 
 
-def of_list(call: Call, values: Sequence[bytes], metadata: ListMeta) -> Table:
+def of_list(call: Call, values: Sequence[bytes], metadata: ListMeta, api_version: str) -> Table:
     """The table of a list. Raises ApiError (422)."""
-    return _table(call, values, metadata, columns=True)
+    return _table(call, values, metadata, api_version, columns=True)
 
 
-def of_object(call: Call, value: bytes, *, columns: bool = True) -> Table:
+def of_object(call: Call, value: bytes, api_version: str, *, columns: bool = True) -> Table:
     """The table of one object. Raises ApiError (422)."""
     metadata = ListMeta(resource_version=_versioned.decode(value).metadata.resource_version)
-    return _table(call, [value], metadata, columns=columns)
+    return _table(call, [value], metadata, api_version, columns=columns)
 
 
-def of_bookmark(value: bytes) -> Table:
+def of_bookmark(value: bytes, api_version: str) -> Table:
     """A bookmark as a table without rows."""
-    return Table(metadata=ListMeta(resource_version=_versioned.decode(value).metadata.resource_version))
+    return Table(
+        api_version=api_version, metadata=ListMeta(resource_version=_versioned.decode(value).metadata.resource_version)
+    )
 
 
-def _table(call: Call, values: Sequence[bytes], metadata: ListMeta, *, columns: bool) -> Table:
+def _table(call: Call, values: Sequence[bytes], metadata: ListMeta, api_version: str, *, columns: bool) -> Table:
     """columns: whether the definitions are told; in a watch only the first event has them."""
     include = call.query.get("includeObject") or "Metadata"
     if include not in _INCLUDES:
@@ -46,11 +48,12 @@ def _table(call: Call, values: Sequence[bytes], metadata: ListMeta, *, columns: 
     kind = call.resource.type
     printer = printers.of(kind)
     now = time.time()
-    rows = [_row(printer.row(codec.decode(kind, value), now), value, include) for value in values]
-    return Table(metadata=metadata, column_definitions=list(printer.columns) if columns else [], rows=rows)
+    rows = [_row(printer.row(codec.decode(kind, value), now), value, include, api_version) for value in values]
+    definitions = list(printer.columns) if columns else []
+    return Table(api_version=api_version, metadata=metadata, column_definitions=definitions, rows=rows)
 
 
-def _row(row: TableRow, value: bytes, include: str) -> TableRow:
+def _row(row: TableRow, value: bytes, include: str, api_version: str) -> TableRow:
     if include != "None":
-        row.object = msgspec.Raw(value if include == "Object" else partial(value))
+        row.object = msgspec.Raw(value if include == "Object" else partial(value, api_version))
     return row

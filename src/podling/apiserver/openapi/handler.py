@@ -8,7 +8,7 @@ from functools import cache
 import msgspec
 
 from podling.api import status
-from podling.api.scheme import RESOURCES
+from podling.api.scheme import SERVED
 from podling.apiserver import negotiation, version
 from podling.apiserver.document import Document, digest, matches
 from podling.apiserver.negotiation import JSON
@@ -67,7 +67,7 @@ def _v2_version() -> bytes:
 def _hashes() -> dict[str, str]:
     """By API version, as the index names it ("api/v1", "apis/apps/v1"): the digest of its document."""
     hashes = {}
-    for resource in RESOURCES:
+    for resource in SERVED:
         name = resource.root.strip("/")
         if name not in hashes:
             paths = msgspec.json.encode(v3.paths(resource.group, resource.version))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from podling.api.scheme import RESOURCES, Resource, Subresource
+from podling.api.scheme import SERVED, Resource, Subresource
 
 OBJECT_TYPES = ("application/json", "application/yaml")
 STREAM_TYPES = (*OBJECT_TYPES, "application/json;stream=watch")
@@ -122,7 +122,7 @@ def definition(type: type[object]) -> str:
 def paths(group: str, version: str) -> list[Path]:
     """All paths of an API version that lead to resources, in order."""
     found: list[Path] = []
-    for resource in RESOURCES:
+    for resource in SERVED:
         if (resource.group, resource.version) == (group, version):
             found += (path for path in _paths(resource) if path.operations)
     return sorted(found, key=lambda path: path.path)

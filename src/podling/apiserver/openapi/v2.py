@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from podling.api.scheme import RESOURCES
+from podling.api.scheme import SERVED
 from podling.apiserver import version
 from podling.apiserver.openapi import operations, schemas
 from podling.apiserver.openapi.operations import Operation, Parameter, Path
@@ -17,7 +17,7 @@ _MEANING = {200: "OK", 201: "Created", 401: "Unauthorized"}
 
 
 def _all_paths() -> list[Path]:
-    versions = dict.fromkeys((resource.group, resource.version) for resource in RESOURCES)
+    versions = dict.fromkeys((resource.group, resource.version) for resource in SERVED)
     return [path for group, version in versions for path in operations.paths(group, version)]
 
 

@@ -17,6 +17,8 @@ class PodStrategy(Strategy[Pod]):
     def prepare_for_create(self, obj: Pod) -> None:
         obj.metadata.generation = 1
         obj.status = PodStatus(phase="Pending", qos_class=resources.qos_class(obj))
+        if (obj.spec.termination_grace_period_seconds or 0) < 0:
+            obj.spec.termination_grace_period_seconds = 1
         if obj.spec.scheduling_gates:
             obj.status.conditions.append(
                 PodCondition(

@@ -56,7 +56,7 @@ def predicate(call: Call, options: Options) -> Predicate | None:
     fields = options.field_selector
     if call.info.name:  # only the deprecated /watch/ paths have a name here
         fields = f"{fields},metadata.name={call.info.name}".lstrip(",")
-    resource = call.registry.resource
+    resource = call.resource
     return selection.predicate(resource.group, resource.plural, options.label_selector, fields)
 
 
