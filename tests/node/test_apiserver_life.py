@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,54 @@ async def _serving(
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(config.socket))) as client:
             yield client, stop, server
         stop.set()
+
+
+SERVICE = "http://localhost/api/v1/namespaces/default/services/kubernetes"
+ENDPOINTS = "http://localhost/api/v1/namespaces/default/endpoints/kubernetes"
+LEASES = "http://localhost/api/v1/namespaces/kube-node-lease"
+
+
+async def _once(client: aiohttp.ClientSession, url: str, holds: Callable[[Any], bool]) -> Any:
+    """Return the object at `url` once it is as wanted: seen by a watch of its collection."""
+    collection, _, name = url.rpartition("/")
+    query = {"watch": "true", "fieldSelector": f"metadata.name={name}", "timeoutSeconds": "30"}
+    async with client.get(collection, params=query) as response:
+        async for line in response.content:
+            event = json.loads(line)
+            if event["type"] in ("ADDED", "MODIFIED") and holds(event["object"]):
+                return event["object"]
+    raise AssertionError(f"{url} did not become what it should")
+
+
+@pytest.mark.parametrize("url", [SERVICE, ENDPOINTS, LEASES])
+def test_what_the_server_needs_comes_back_when_it_is_deleted(tmp_path: Path, url: str) -> None:
+    async def run() -> None:
+        async with _serving(_config(tmp_path)) as (client, _, _):
+            before = await (await client.get(url)).json()
+            assert (await client.delete(url)).status == 200
+            if url == LEASES:  # the namespace controller's part
+                terminating = await (await client.get(url)).json()
+                terminating["spec"]["finalizers"] = []
+                assert (await client.put(f"{url}/finalize", json=terminating)).status == 200
+            after = await _once(client, url, lambda found: found["metadata"]["uid"] != before["metadata"]["uid"])
+            assert [after.get(key) for key in ("subsets", "data")] == [before.get(key) for key in ("subsets", "data")]
+            if url == SERVICE:
+                assert after["spec"] == before["spec"]
+            elif url == LEASES:
+                assert after["status"] == {"phase": "Active"}
+
+    asyncio.run(run())
+
+
+def test_the_endpoints_of_the_server_are_put_right_when_they_are_changed(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with _serving(_config(tmp_path, advertise_address="192.0.2.1")) as (client, _, _):
+            before = await (await client.get(ENDPOINTS)).json()
+            stolen = {**before, "subsets": [{"addresses": [{"ip": "198.51.100.1"}], "ports": [{"port": 1}]}]}
+            assert (await client.put(ENDPOINTS, json=stolen)).status == 200
+            await _once(client, ENDPOINTS, lambda found: found["subsets"] == before["subsets"])
+
+    asyncio.run(run())
 
 
 def test_what_was_stored_is_there_after_kill_and_restart(tmp_path: Path) -> None:

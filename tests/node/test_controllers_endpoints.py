@@ -75,3 +75,28 @@ def test_endpoints_of_a_service_without_selector_are_left_alone(server: ApiServe
         assert addresses(await it.client.get(Endpoints, "manual", it.namespace)) == (["192.0.2.1"], [])
 
     run(server, test)
+
+
+def test_endpoints_without_a_service_stay_until_the_controller_starts_again(server: ApiServer) -> None:
+    async def test(it: Bench) -> None:
+        document = {
+            "metadata": {"name": "early", "namespace": it.namespace},
+            "subsets": [{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 80}]}],
+        }
+        # The controller works once it has made others, and has seen these once it has made later ones.
+        await it.exists(ServiceAccount, "default")
+        await it.client.create(service("first", it.namespace))
+        await it.exists(Endpoints, "first")
+        await it.client.create(codec.convert(document, Endpoints))
+        await it.client.create(service("web", it.namespace))
+        await it.exists(Endpoints, "web")
+        assert await it.client.get(Endpoints, "early", it.namespace)
+        created.append((it.namespace, "early"))
+
+    async def again(it: Bench) -> None:
+        namespace, name = created[0]
+        await it.gone(Endpoints, name, namespace)
+
+    created: list[tuple[str, str]] = []
+    run(server, test)
+    run(server, again)

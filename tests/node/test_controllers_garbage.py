@@ -135,6 +135,27 @@ def test_an_owner_deleted_in_the_foreground_goes_after_those_that_block_it(serve
     run(server, test)
 
 
+@pytest.mark.parametrize("names", ["a", "ab", "abcd"])
+@pytest.mark.parametrize("deleted", ["one", "all"])
+def test_a_circle_of_owners_that_block_each_other_is_resolved(server: ApiServer, names: str, deleted: str) -> None:
+    async def test(it: Bench) -> None:
+        made = {name: await it.client.create(owned(name, it.namespace)) for name in names}
+        for name, owner in zip(names, [*names[1:], names[0]], strict=True):
+            references = codec.to_builtins(owned(name, it.namespace, made[owner], block=True).metadata)
+            patch = {"metadata": {"ownerReferences": references["ownerReferences"]}}
+            await it.client.patch(ConfigMap, name, it.namespace, patch)
+        for name in names if deleted == "all" else names[:1]:
+            try:
+                await it.client.delete(ConfigMap, name, it.namespace, propagation="Foreground")
+            except ApiError as error:
+                if error.code != 404:  # it went with the first
+                    raise
+        for name in names:
+            await it.gone(ConfigMap, name)
+
+    run(server, test)
+
+
 def event(name: str, namespace: str, last: float) -> Event:
     """Last seen at that time, in seconds of the clock."""
     document = {

@@ -9,7 +9,7 @@ from tests.support.controllers import ROOT_CA, Bench, run
 from tests.support.objects import make_node, make_pod
 
 from podling.api.core.v1 import ConfigMap, Namespace, Pod, Secret, ServiceAccount
-from podling.api.meta.v1 import ObjectMeta
+from podling.api.meta.v1 import ObjectMeta, OwnerReference
 
 
 def test_every_namespace_gets_its_service_account_and_the_root_certificate(server: ApiServer) -> None:
@@ -80,6 +80,48 @@ def test_a_namespace_waits_for_its_pods_and_tells_so(server: ApiServer) -> None:
         assert pod.metadata.deletion_timestamp
         # The kubelet would do this once the containers have stopped.
         await it.client.delete(Pod, "web", it.namespace, grace_period_seconds=0)
+        await it.gone(Namespace, it.namespace, "")
+
+    run(server, test)
+
+
+def test_nothing_else_is_touched_until_the_pods_of_a_namespace_are_gone(server: ApiServer) -> None:
+    async def test(it: Bench) -> None:
+        await it.exists(ServiceAccount, "default")
+        await it.exists(ConfigMap, "kube-root-ca.crt")
+        await it.client.create(make_node("node-1"))
+        await it.running_pod("web", "10.244.0.1", node="node-1", terminationGracePeriodSeconds=30)
+        await it.client.create(Secret(metadata=ObjectMeta(name="s", namespace=it.namespace)))
+        pods = it.view(Pod)
+        await it.client.delete(Namespace, it.namespace)
+        await it.until(lambda: (pod := pods.get(it.namespace, "web")) and pod.metadata.deletion_timestamp)
+        view = it.view(Namespace)
+        await it.until(lambda: (found := view.get("", it.namespace)) and found.status.conditions)
+        assert not (await it.client.get(Secret, "s", it.namespace)).metadata.deletion_timestamp
+        assert not (await it.client.get(ServiceAccount, "default", it.namespace)).metadata.deletion_timestamp
+        assert not (await it.client.get(ConfigMap, "kube-root-ca.crt", it.namespace)).metadata.deletion_timestamp
+        await it.client.delete(Pod, "web", it.namespace, grace_period_seconds=0)
+        await it.gone(Namespace, it.namespace, "")
+
+    run(server, test)
+
+
+def test_objects_deleted_in_the_foreground_do_not_hold_their_namespace(server: ApiServer) -> None:
+    """The second's finalizer is one that nobody takes away; the first waits for it."""
+
+    async def test(it: Bench) -> None:
+        first = await it.client.create(ConfigMap(metadata=ObjectMeta(name="first", namespace=it.namespace)))
+        reference = OwnerReference(
+            api_version="v1", kind="ConfigMap", name="first", uid=first.metadata.uid, block_owner_deletion=True
+        )
+        meta = ObjectMeta(
+            name="second", namespace=it.namespace, owner_references=[reference], finalizers=["example.com/hold"]
+        )
+        await it.client.create(ConfigMap(metadata=meta))
+        await it.client.delete(ConfigMap, "first", it.namespace, propagation="Foreground")
+        await it.client.delete(Namespace, it.namespace)
+        await it.gone(ConfigMap, "first")
+        await it.client.patch(ConfigMap, "second", it.namespace, {"metadata": {"finalizers": None}})
         await it.gone(Namespace, it.namespace, "")
 
     run(server, test)

@@ -1,8 +1,17 @@
-"""What has to exist before the first request: the system's namespaces and the Service "kubernetes"."""
+"""What has to exist from the first request on: the system's namespaces and the Service "kubernetes" with its Endpoints.
+
+`kubectl delete all --all` in the namespace default takes the Service along, and Pods reach the API server through it, so
+whatever goes or is changed is put right at once (upstream's controllers look every 10 and every 60 seconds).
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
+import logging
+from collections.abc import AsyncGenerator
+from typing import Any, cast
 
 from podling.api import codec, defaults
 from podling.api.core.v1 import (
@@ -16,11 +25,16 @@ from podling.api.core.v1 import (
     ServiceSpec,
 )
 from podling.api.meta.v1 import DeleteOptions, ObjectMeta
+from podling.api.status import ApiError
 from podling.apiserver.cluster_ip import ClusterIPs
 from podling.apiserver.registry import Caller
 from podling.apiserver.state import State
 from podling.apiserver.strategies.service import ServiceStrategy
 from podling.apiserver.user import LOCAL
+from podling.client.backoff import Backoff
+from podling.store.protocol import Compacted, Event, StoreError
+
+log = logging.getLogger(__name__)
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 SERVICE = "kubernetes"
@@ -29,13 +43,56 @@ _PORT_NAME = "https"
 _LABELS = {"component": "apiserver", "provider": "kubernetes"}
 
 
-async def run(state: State, cluster_ips: ClusterIPs, *, address: str, port: int) -> None:
-    """Makes what is missing; address and port are where the API server is reached. Raises ApiError, StoreError."""
+async def prepare(state: State) -> None:
+    """Removes what cannot be used, and marks the addresses and ports of the stored Services as taken."""
     await _clear(state)
     strategy = state.registry(Service).strategy
     assert isinstance(strategy, ServiceStrategy)
     for service in await state.list_all(Service):
         strategy.assume(service)
+
+
+async def keep(state: State, cluster_ips: ClusterIPs, *, address: str, port: int) -> None:
+    """Makes again what is deleted or changed. Works until cancelled."""
+    changed = asyncio.Event()
+    backoff = Backoff(initial=0.1, maximum=10.0, factor=2.0)
+    async with asyncio.TaskGroup() as tasks:
+        for kind, namespace, name in (
+            (Namespace, "", ""),
+            (Service, "default", SERVICE),
+            (Endpoints, "default", SERVICE),
+        ):
+            tasks.create_task(_notice(state, kind, namespace, name, changed), name=f"watch of {kind.__name__}")
+        while True:
+            await changed.wait()
+            changed.clear()
+            try:
+                await ensure(state, cluster_ips, address=address, port=port)
+            except (ApiError, StoreError) as error:
+                log.warning("the system's namespaces and the Service %s: %s", SERVICE, error)
+                await asyncio.sleep(backoff.next())
+                changed.set()
+            else:
+                backoff.reset()
+
+
+async def _notice(state: State, kind: type[Any], namespace: str, name: str, changed: asyncio.Event) -> None:
+    """Sets the event after each change of the object, or of any object of the kind if there is no name."""
+    registry = state.registry(kind)
+    prefix = registry.key(namespace, name) if name else registry.prefix()
+    while True:
+        # What happened before the watch begins is seen by the pass that follows.
+        stream = cast(AsyncGenerator[Event, None], state.store.watch(prefix, since=state.store.revision))
+        changed.set()
+        with contextlib.suppress(Compacted):
+            async with contextlib.aclosing(stream):
+                async for event in stream:
+                    if not name or event.key == prefix:
+                        changed.set()
+
+
+async def ensure(state: State, cluster_ips: ClusterIPs, *, address: str, port: int) -> None:
+    """Makes what is missing; address and port are where the API server is reached. Raises ApiError, StoreError."""
     for name in NAMESPACES:
         if state.find(Namespace, "", name) is None:
             namespace = Namespace(metadata=ObjectMeta(name=name))

@@ -100,11 +100,15 @@ async def serve(config: ServerConfig, *, ready: asyncio.Event | None = None, sto
     try:
         graph = NodeGraph(store)
         state = _state(config, store, certificates, kubelets, cluster_ips, graph)
-        await bootstrap.run(state, cluster_ips, address=advertised, port=config.port)
+        await bootstrap.prepare(state)
+        await bootstrap.ensure(state, cluster_ips, address=advertised, port=config.port)
         await storage_report.publish(state)
         await graph.load()
         async with _listening(config, state, certificates), asyncio.TaskGroup() as tasks:
             following = tasks.create_task(graph.run(), name="node graph")
+            keeper = tasks.create_task(
+                bootstrap.keep(state, cluster_ips, address=advertised, port=config.port), name="bootstrap"
+            )
             state.ready = True
             log.info("API server listens on %s and %s", config.url, config.socket)
             if ready is not None:
@@ -112,6 +116,7 @@ async def serve(config: ServerConfig, *, ready: asyncio.Event | None = None, sto
             await stop.wait()
             state.stopping = True
             following.cancel()
+            keeper.cancel()
     finally:
         await kubelets.close()
         await store.close()

@@ -47,14 +47,17 @@ class EndpointsController:
         await self._services.synced()
         await self._endpoints.synced()
         await self._pods.synced()
+        # Their Service may have gone while no controller ran. Later only the end of a Service takes its Endpoints along:
+        # those that a user makes first, or without a Service, are left alone, as by upstream.
+        for endpoints in self._endpoints.list():
+            self._queue.add((endpoints.metadata.namespace, endpoints.metadata.name))
         await self._queue.run()
 
     def _on_service(self, type: EventType, service: Service, old: Service | None) -> None:
         self._queue.add((service.metadata.namespace, service.metadata.name))
 
     def _on_endpoints(self, type: EventType, endpoints: Endpoints, old: Endpoints | None) -> None:
-        # Deleted by hand: made anew; left over from a Service that went while nobody looked: deleted.
-        if type is not EventType.MODIFIED:
+        if type is EventType.DELETED:  # by hand, perhaps: then they are made again
             self._queue.add((endpoints.metadata.namespace, endpoints.metadata.name))
 
     def _on_pod(self, type: EventType, pod: Pod, old: Pod | None) -> None:

@@ -192,12 +192,34 @@ class GarbageCollector:
                 await self._keep_owners(dependent, kept)
             await self._remove_finalizer(owner, ORPHAN)
         elif owner.is_deleted(FOREGROUND):
-            blocking = False
             for dependent in dependents:
                 self._dependent_queue.add(dependent.meta.uid)
-                blocking |= any(r.uid == uid and r.block_owner_deletion for r in dependent.meta.owner_references)
-            if not blocking:
+            if all(self._waits_for(blocker, uid) for blocker in self._blockers(uid)):
                 await self._remove_finalizer(owner, FOREGROUND)
+
+    def _blockers(self, uid: str) -> list[str]:
+        """Return the uids of the dependents that the owner has to wait for."""
+        return [
+            dependent
+            for dependent in self._dependents.get(uid, ())
+            if any(r.uid == uid and r.block_owner_deletion for r in self._known[dependent].meta.owner_references)
+        ]
+
+    def _waits_for(self, uid: str, owner: str) -> bool:
+        """Whether the object, deleted in the foreground itself, waits for the owner, if only through others.
+
+        Then the two are in a circle in which each would wait for ever, and the owner may go first.
+        """
+        seen: set[str] = set()
+        pending = [uid]
+        while pending:
+            current = pending.pop()
+            if current == owner:
+                return True
+            if current not in seen and self._known[current].is_deleted(FOREGROUND):
+                seen.add(current)
+                pending += self._blockers(current)
+        return False
 
     async def _remove_finalizer(self, known: _Known, finalizer: str) -> None:
         finalizers = [item for item in known.meta.finalizers if item != finalizer]

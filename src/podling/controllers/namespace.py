@@ -1,4 +1,7 @@
-"""Deletion of namespaces: first everything in them, then themselves.
+"""Deletion of namespaces: first their Pods, then everything else in them, then themselves.
+
+Until the Pods are gone nothing else is touched, so that they stop with their Secrets, their policies and their Services in
+place (KEP-5080, Ordered Namespace Deletion).
 
 Conditions, reasons and messages are those of upstream's namespace controller (the "why does it not go" of kubectl users).
 """
@@ -41,6 +44,65 @@ class _Items(Struct):
     items: list[_Item] = field(default_factory=list)
 
 
+class _Left(Struct):
+    """What a pass over a namespace could not remove."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    finalizers: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.counts or self.failures)
+
+    def add(self, resource: Resource, items: list[_Item]) -> None:
+        if items:
+            self.counts[f"{resource.plural}.{resource.group}"] = len(items)
+            self.finalizers.update(finalizer for item in items for finalizer in item.metadata.finalizers)
+
+    def conditions(self) -> list[NamespaceCondition]:
+        """Upstream's five conditions, in its words."""
+        if self.failures:
+            text = f"Failed to delete all resource types, {len(self.failures)} remaining: "
+            text += ", ".join(sorted(self.failures))
+            content = _condition("NamespaceDeletionContentFailure", True, "ContentDeletionFailed", text)
+        else:
+            text = "All content successfully deleted, may be waiting on finalization"
+            content = _condition("NamespaceDeletionContentFailure", False, "ContentDeleted", text)
+        if self.counts:
+            counts = ", ".join(f"{kind} has {count} resource instances" for kind, count in sorted(self.counts.items()))
+            text = f"Some resources are remaining: {counts}"
+            remaining = _condition("NamespaceContentRemaining", True, "SomeResourcesRemain", text)
+        else:
+            text = "All content successfully removed"
+            remaining = _condition("NamespaceContentRemaining", False, "ContentRemoved", text)
+        if self.finalizers:
+            counts = ", ".join(
+                f"{name} in {count} resource instances" for name, count in sorted(self.finalizers.items())
+            )
+            text = f"Some content in the namespace has finalizers remaining: {counts}"
+            held = _condition("NamespaceFinalizersRemaining", True, "SomeFinalizersRemain", text)
+        else:
+            text = "All content-preserving finalizers finished"
+            held = _condition("NamespaceFinalizersRemaining", False, "ContentHasNoFinalizers", text)
+        discovered = _condition(
+            "NamespaceDeletionDiscoveryFailure",
+            False,
+            "ResourcesDiscovered",
+            "All resources successfully discovered",
+        )
+        parsed = _condition(
+            "NamespaceDeletionGroupVersionParsingFailure",
+            False,
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        )
+        return [discovered, parsed, content, remaining, held]
+
+
+def _condition(type: str, status: bool, reason: str, message: str) -> NamespaceCondition:
+    return NamespaceCondition(type=type, status=str(status), reason=reason, message=message)
+
+
 class NamespaceController:
     def __init__(self, client: Client, informers: InformerSet) -> None:
         self._client = client
@@ -70,29 +132,26 @@ class NamespaceController:
         namespace = self._namespaces.get("", name)
         if namespace is None or not is_terminating(namespace) or FINALIZER not in namespace.spec.finalizers:
             return
-        remaining: dict[str, int] = {}
-        finalizers: Counter[str] = Counter()
-        failures: list[str] = []
-        for resource in _contents():
-            try:
-                left = await self._empty(resource, name)
-            except ApiError as error:
-                failures.append(str(error))
-                continue
+        left = _Left()
+        for resources in _contents():
+            for resource in resources:
+                await self._empty(resource, name, left)
             if left:
-                remaining[f"{resource.plural}.{resource.group}"] = len(left)
-                finalizers.update(finalizer for item in left for finalizer in item.metadata.finalizers)
-        if not remaining and not failures:
-            await self._finalize(namespace)
-            return
-        await self._report(namespace, _conditions(remaining, finalizers, failures))
-        self._queue.add_after(name, _RECHECK)
+                await self._report(namespace, left.conditions())
+                self._queue.add_after(name, _RECHECK)
+                return
+        await self._finalize(namespace)
 
-    async def _empty(self, resource: Resource, namespace: str) -> list[_Item]:
-        """Deletes all objects of a kind. Returns those that are still there."""
-        # Also where a list shows none: the server then removes what it cannot read, which no list shows.
-        await self._client.request("DELETE", resource.path(namespace))
-        return await self._list(resource, namespace)
+    async def _empty(self, resource: Resource, namespace: str, left: _Left) -> None:
+        """Deletes all objects of a kind, and notes those that are still there."""
+        # Background, as upstream: it also ends the wait of objects that were deleted in the foreground before.
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        try:
+            # Also where a list shows none: the server then removes what it cannot read, which no list shows.
+            await self._client.request("DELETE", resource.path(namespace), body=codec.encode(options))
+            left.add(resource, await self._list(resource, namespace))
+        except ApiError as error:
+            left.failures.append(str(error))
 
     async def _list(self, resource: Resource, namespace: str) -> list[_Item]:
         return codec.decode(_Items, await self._client.request("GET", resource.path(namespace))).items
@@ -131,51 +190,8 @@ class NamespaceController:
             )
 
 
-def _contents() -> list[Resource]:
-    """Every kind that a namespace may hold, Pods last: their configuration goes while they stop. Both Event APIs show the
-    same objects, so that the second finds nothing."""
+def _contents() -> tuple[list[Resource], list[Resource]]:
+    """Every kind that a namespace may hold: Pods, then the others. Both Event APIs show the same objects, so that the second
+    finds nothing."""
     kinds = [r for r in scheme.RESOURCES if r.namespaced and "deletecollection" in r.verbs]
-    return sorted(kinds, key=lambda resource: resource.plural == "pods")
-
-
-def _conditions(remaining: dict[str, int], finalizers: Counter[str], failures: list[str]) -> list[NamespaceCondition]:
-    def condition(type: str, status: bool, reason: str, message: str) -> NamespaceCondition:
-        return NamespaceCondition(type=type, status=str(status), reason=reason, message=message)
-
-    if failures:
-        text = f"Failed to delete all resource types, {len(failures)} remaining: {', '.join(sorted(failures))}"
-        content = condition("NamespaceDeletionContentFailure", True, "ContentDeletionFailed", text)
-    else:
-        text = "All content successfully deleted, may be waiting on finalization"
-        content = condition("NamespaceDeletionContentFailure", False, "ContentDeleted", text)
-    if remaining:
-        counts = ", ".join(f"{kind} has {count} resource instances" for kind, count in sorted(remaining.items()))
-        left = condition(
-            "NamespaceContentRemaining", True, "SomeResourcesRemain", f"Some resources are remaining: {counts}"
-        )
-    else:
-        left = condition("NamespaceContentRemaining", False, "ContentRemoved", "All content successfully removed")
-    if finalizers:
-        counts = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(finalizers.items()))
-        text = f"Some content in the namespace has finalizers remaining: {counts}"
-        held = condition("NamespaceFinalizersRemaining", True, "SomeFinalizersRemain", text)
-    else:
-        text = "All content-preserving finalizers finished"
-        held = condition("NamespaceFinalizersRemaining", False, "ContentHasNoFinalizers", text)
-    return [
-        condition(
-            "NamespaceDeletionDiscoveryFailure",
-            False,
-            "ResourcesDiscovered",
-            "All resources successfully discovered",
-        ),
-        condition(
-            "NamespaceDeletionGroupVersionParsingFailure",
-            False,
-            "ParsedGroupVersions",
-            "All legacy kube types successfully parsed",
-        ),
-        content,
-        left,
-        held,
-    ]
+    return [r for r in kinds if r.type is Pod], [r for r in kinds if r.type is not Pod]
