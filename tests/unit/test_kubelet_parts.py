@@ -36,7 +36,6 @@ from podling.kubelet import cgroups, dns, security
 from podling.kubelet.admission import admit
 from podling.kubelet.container_config import TERMINATION_PATH
 from podling.kubelet.env import ConfigError
-from podling.kubelet.log_rotation import tidy
 from podling.kubelet.termination_message import termination_message
 from podling.kubelet.volumes.atomic_writer import write
 from podling.kubelet.volumes.content import File, payload
@@ -196,22 +195,6 @@ def test_sub_paths_stay_in_the_volume(tmp_path: Path) -> None:
     for relative in ("out", "out/passwd", "../x", "/etc"):
         with pytest.raises(ConfigError):
             subpath(tmp_path / "volume", relative)
-
-
-def test_rotated_logs_are_packed_and_bounded(tmp_path: Path) -> None:
-    path = tmp_path / "0.log"
-    for index in range(7):
-        (tmp_path / f"0.log.2026010{index}-000000").write_text("x")
-    (tmp_path / "0.log.20260101-000000.gz.tmp").write_text("unfinished")
-    path.write_text("now")
-    tidy(path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "0.log",
-        "0.log.20260103-000000.gz",
-        "0.log.20260104-000000.gz",
-        "0.log.20260105-000000.gz",
-        "0.log.20260106-000000",
-    ]
 
 
 # admission by what the node is

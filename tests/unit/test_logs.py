@@ -100,7 +100,7 @@ def test_a_file_that_comes_some_time_after_its_predecessor_was_moved_is_followed
 ) -> None:
     path = log(tmp_path)
     looked: asyncio.Queue[bool] = asyncio.Queue()
-    replaced = logs._replaced
+    replaced = logs._next
     runner = asyncio.Runner()
     loop = runner.get_loop()
 
@@ -109,7 +109,7 @@ def test_a_file_that_comes_some_time_after_its_predecessor_was_moved_is_followed
         loop.call_soon_threadsafe(looked.put_nowait, found is not None)
         return found
 
-    monkeypatch.setattr(logs, "_replaced", look)
+    monkeypatch.setattr(logs, "_next", look)
 
     async def run() -> bytes:
         exited = asyncio.Event()
@@ -138,7 +138,7 @@ def test_what_a_container_wrote_around_a_rotation_right_before_its_end_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = log(tmp_path)
-    replaced = logs._replaced
+    replaced = logs._next
     runner = asyncio.Runner()
     loop = runner.get_loop()
     exited = asyncio.Event()
@@ -152,7 +152,7 @@ def test_what_a_container_wrote_around_a_rotation_right_before_its_end_is_read(
             loop.call_soon_threadsafe(exited.set)
         return replaced(file, at)
 
-    monkeypatch.setattr(logs, "_replaced", look)
+    monkeypatch.setattr(logs, "_next", look)
 
     async def run() -> bytes:
         stream = read_logs(path, LogOptions(follow=True, tail_lines=1), exited)

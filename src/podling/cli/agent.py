@@ -25,6 +25,7 @@ async def main(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) ->
     from podling.kubelet.image_gc import ImageGCPolicy
     from podling.kubelet.image_pull_manager import VerificationPolicy
     from podling.kubelet.kubelet import Kubelet, KubeletConfig
+    from podling.kubelet.log_rotation import LogPolicy
 
     allowlist, sysctls = settings.preloaded_images_verification_allowlist, settings.allowed_unsafe_sysctls
     config = KubeletConfig(
@@ -45,6 +46,7 @@ async def main(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) ->
         ),
         preloaded_images_verification_allowlist=tuple(allowlist.split(",")) if allowlist else (),
         allowed_unsafe_sysctls=tuple(sysctls.split(",")) if sysctls else (),
+        logs=LogPolicy(max_bytes=settings.container_log_max_size, max_files=settings.container_log_max_files),
         image_gc=ImageGCPolicy(
             high_threshold_percent=settings.image_gc_high_threshold,
             low_threshold_percent=settings.image_gc_low_threshold,

@@ -44,6 +44,8 @@ class Settings:
     image_gc_low_threshold: int = 80
     image_minimum_gc_age: int = 120
     image_maximum_gc_age: int = 0
+    container_log_max_size: int = 10 << 20
+    container_log_max_files: int = 5
     """Ages in seconds; no maximum: 0."""
     allowed_unsafe_sysctls: str = ""
 
@@ -81,6 +83,9 @@ class Settings:
             else hashlib.blake2s(bytes(self.data_dir), digest_size=4).hexdigest()
         )
 
+
+_SMALLEST_LOG = 64 << 10
+"""Bytes; conmon writes up to 32 KiB at a time."""
 
 VERIFICATION_POLICIES = (
     "NeverVerify",
@@ -151,6 +156,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     age = default.image_minimum_gc_age
     add("--image-minimum-gc-age", type=_seconds, metavar="SECONDS", help=f"younger images are not deleted ({age})")
     add("--image-maximum-gc-age", type=_seconds, metavar="SECONDS", help="unused for longer: deleted anyway (never)")
+    add(
+        "--container-log-max-size",
+        type=_size,
+        metavar="SIZE",
+        help="of one file of a container's log; with the next flag it bounds what a log takes on disk (10Mi)",
+    )
+    add(
+        "--container-log-max-files",
+        type=_files,
+        metavar="N",
+        help=f"of one container's log, at least 2: the oldest lines go first ({default.container_log_max_files})",
+    )
     add(
         "--allowed-unsafe-sysctls",
         type=_sysctls,
@@ -268,6 +285,24 @@ def _percent(text: str) -> int:
 def _seconds(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    from podling.api.quantity import Quantity
+
+    try:
+        size: int = Quantity(text).value()
+    except ValueError:
+        size = 0
+    if size < _SMALLEST_LOG:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size of at least 64Ki, as 10Mi or 500k")
+    return size
+
+
+def _files(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 2")
     return int(text)
 
 

@@ -15,7 +15,7 @@ from podling.api.core.v1 import Container, HostIP, Pod, PodIP, Secret
 from podling.api.status import ApiError
 from podling.client.backoff import Backoff
 from podling.client.client import ConnectionFailed
-from podling.kubelet import pod_actions
+from podling.kubelet import log_files, pod_actions
 from podling.kubelet.container_config import TERMINATION_PATH, container_config
 from podling.kubelet.env import ConfigError
 from podling.kubelet.image_manager import ImageError, Report
@@ -278,8 +278,6 @@ class ContainerStarter:
 
 def _remove_files(status: ContainerStatus) -> None:
     """The log of a removed container, with what was rotated away of it, and its termination message."""
-    path = Path(status.log_path)
-    for old in [path, *path.parent.glob(f"{path.name}.*")]:
-        old.unlink(missing_ok=True)
+    log_files.remove_all(Path(status.log_path))
     if message := status.annotations.get(TERMINATION_PATH):
         Path(message).unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from podling.kubelet.image_pull_credentials import PullCredentials
 from podling.kubelet.image_pull_manager import Allowlist, PullManager, VerificationPolicy
 from podling.kubelet.image_pull_records import PullRecords
 from podling.kubelet.local_storage import LocalStorageEviction
-from podling.kubelet.log_rotation import LogRotation
+from podling.kubelet.log_rotation import LogPolicy, LogRotation
 from podling.kubelet.node_status import Capacity, NodeReporter, meminfo, node_ip
 from podling.kubelet.objects import ApiObjects, ObjectWatches
 from podling.kubelet.pod_context import PodContext
@@ -63,6 +63,7 @@ class KubeletConfig(Struct, kw_only=True, frozen=True):
     image_pull_credentials_verification_policy: VerificationPolicy = VerificationPolicy.NEVER_PRELOADED
     preloaded_images_verification_allowlist: tuple[str, ...] = ()
     image_gc: ImageGCPolicy = ImageGCPolicy()
+    logs: LogPolicy = LogPolicy()
     allowed_unsafe_sysctls: tuple[str, ...] = ()
     """Names, or patterns with `*` at their end, besides the safe ones."""
 
@@ -94,6 +95,7 @@ class Kubelet:
                 oci_runtime=config.oci_runtime,
                 network=network,
                 images=images,
+                log_file_bytes=config.logs.file_bytes,
             )
         )
         client = Client(ClientConfig(socket=str(config.api_socket), user_agent=f"podling-agent/{config.version}"))
@@ -183,7 +185,7 @@ class Kubelet:
                 tasks.create_task(pods.run(), name="pods")
                 for name, run in (
                     ("image garbage collection", image_gc.run),
-                    ("log rotation", LogRotation(workers, runtime).run),
+                    ("log rotation", LogRotation(runtime, config.logs).run),
                     ("local storage", LocalStorageEviction(context, workers).run),
                 ):
                     tasks.create_task(housekeeping(name, run), name=name)

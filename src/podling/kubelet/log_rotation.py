@@ -1,84 +1,207 @@
-"""Keeps container logs from growing without bound.
+"""Bounds what container logs take on disk, at every moment and at any pace.
 
-Source: Kubernetes documentation "Logging Architecture" (log rotation; containerLogMaxSize 10Mi, containerLogMaxFiles 5,
-checked every 10 s): the file in use is renamed with a time stamp and reopened by the runtime, older ones are compressed.
+Source: Kubernetes documentation "Logging Architecture" (containerLogMaxSize 10Mi, containerLogMaxFiles 5).
+
+The runtime changes to a new file when the one in use is full; `log_files` says how that bounds the disk. This part keeps
+the full ones: a thread of its own hears of each change by inotify and rotates at once, so that neither a busy event loop
+nor another container's flood delays it. The lines that are kept follow one another: where a change was missed, and with
+it a whole file, older files go too. A runtime that lets files grow beyond the limit (an earlier conmon, one behind a CRI
+socket) is asked to change them. Files are not compressed: that would take more disk meanwhile, and time that a flood
+does not leave.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
+import contextlib
 import logging
 import os
-import shutil
-import time
+import select
+import threading
+from collections.abc import Callable, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
 
-from podling.kubelet.pod_workers import PodWorkers
-from podling.runtime.protocol import ContainerState, CRIError, RuntimeService
+from inotify_simple import INotify, flags
+from msgspec import Struct
+
+from podling.kubelet import log_files
+from podling.runtime.protocol import ContainerState, ContainerStatus, CRIError, EventType, NotFound, RuntimeService
 
 log = logging.getLogger(__name__)
 
-MAX_BYTES = 10 * 1024 * 1024
-MAX_FILES = 5
-INTERVAL_SECONDS = 10.0
+RESYNC_SECONDS = 10.0
+
+
+class LogPolicy(Struct, frozen=True, kw_only=True):
+    max_bytes: int = 10 * 1024 * 1024
+    max_files: int = 5
+
+    @property
+    def file_bytes(self) -> int:
+        """At this size the runtime changes files."""
+        return log_files.largest(self.max_bytes, self.max_files)
+
+
+class _Log(Struct, eq=False):
+    path: Path
+    watch: int
+    changes: int = 0
+    """How often the runtime has changed files, as far as events have told."""
+    kept_at: int = -2
+    """After how many changes the file that bears the second name came into use; -2: not known."""
 
 
 class LogRotation:
     """`run` is its owner task."""
 
-    def __init__(self, workers: PodWorkers, runtime: RuntimeService) -> None:
-        self._workers = workers
+    def __init__(self, runtime: RuntimeService, policy: LogPolicy) -> None:
         self._runtime = runtime
+        self._policy = policy
+        self._lock = threading.Lock()
+        """Held, by threads alone, while the logs followed or the files of one change."""
+        self._inotify: INotify | None = None
+        self._logs: dict[tuple[int, str], _Log] = {}
+        self._changed: dict[_Log, None] = {}
 
     async def run(self) -> None:
-        while True:
-            await asyncio.sleep(INTERVAL_SECONDS)
-            running = [
-                status
-                for worker in self._workers
-                for held in worker.records.containers.values()
-                for status in held
-                if status.state == ContainerState.RUNNING
-            ]
-            for status in running:
-                try:
-                    await self._rotate(status.id, Path(status.log_path))
-                except (OSError, CRIError) as error:
-                    log.warning("log %s cannot be rotated: %s", status.log_path, error)
+        stop = os.eventfd(0, os.EFD_CLOEXEC)
+        loop = asyncio.get_running_loop()
+        with INotify(nonblocking=True) as self._inotify, ThreadPoolExecutor(1, "log files") as executor:
+            rotating = loop.run_in_executor(executor, self._rotate_on_events, self._inotify, stop)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._follow_runtime(), name="log files of containers that start")
+                    tasks.create_task(self._resync(), name="log files of all containers")
+                    await asyncio.shield(rotating)
+            finally:
+                os.eventfd_write(stop, 1)
+                await asyncio.wait([rotating])
+                await asyncio.to_thread(self._close)
+                os.close(stop)
 
-    async def _rotate(self, container_id: str, path: Path) -> None:
-        # One stat is quicker than handing it to a thread.
-        try:
-            if os.stat(path).st_size < MAX_BYTES:
-                return
-        except FileNotFoundError:
-            # Somebody deleted it, or a rotation was cut short.
-            await self._runtime.reopen_container_log(container_id)
-            return
-        rotated = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
-        await asyncio.to_thread(path.rename, rotated)
+    def _close(self) -> None:
+        with self._lock:
+            self._inotify = None
+            self._logs.clear()
+            self._changed.clear()
+
+    async def _follow_runtime(self) -> None:
+        async with aclosing(self._runtime.events()) as events:  # type: ignore[type-var]
+            async for event in events:
+                if event.type in (EventType.STARTED, EventType.STOPPED):
+                    with contextlib.suppress(NotFound):
+                        await self._look([await self._runtime.container_status(event.container_id)])
+
+    async def _resync(self) -> None:
+        """A second look at everything: events, of the runtime and of the files, can be lost."""
+        while True:
+            statuses = await self._runtime.list_containers()
+            await self._look(statuses)
+            await asyncio.to_thread(self._forget_others, {Path(status.log_path) for status in statuses})
+            await asyncio.sleep(RESYNC_SECONDS)
+
+    async def _look(self, statuses: Sequence[ContainerStatus]) -> None:
+        for status in await asyncio.to_thread(lambda: [one for one in statuses if one.log_path and self._overdue(one)]):
+            try:
+                await self._change(status.id, Path(status.log_path))
+            except (OSError, CRIError) as error:
+                log.warning("log %s cannot be rotated: %s", status.log_path, error)
+
+    async def _change(self, container_id: str, path: Path) -> None:
+        """Has the runtime change files; the event of that does the rest."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         try:
             await self._runtime.reopen_container_log(container_id)
         except CRIError:
-            # Without a new file the old name must stay the one in use.
-            await asyncio.to_thread(rotated.rename, path)
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
+                os.link(log_files.kept(path), path)
             raise
-        await asyncio.to_thread(tidy, path)
 
+    # -- in threads
 
-def tidy(path: Path) -> None:
-    """Compresses all rotated files of a log but the newest and deletes those beyond MAX_FILES (the one in use counts)."""
-    for left in path.parent.glob(f"{path.name}.*.tmp"):
-        left.unlink()
-    rotated = sorted(path.parent.glob(f"{path.name}.*"))
-    for old in rotated[: max(0, len(rotated) - (MAX_FILES - 1))]:
-        old.unlink()
-    for old in rotated[max(0, len(rotated) - (MAX_FILES - 1)) : -1]:
-        if old.suffix != ".gz":
-            packed = old.with_name(f"{old.name}.gz")
-            unfinished = old.with_name(f"{old.name}.gz.tmp")
-            with old.open("rb") as source, gzip.open(unfinished, "wb") as target:
-                shutil.copyfileobj(source, target)
-            unfinished.rename(packed)
-            old.unlink()
+    def _overdue(self, status: ContainerStatus) -> bool:
+        """Follow the log while its container runs. Return whether the runtime has to be asked to change files."""
+        path = Path(status.log_path)
+        try:
+            with self._lock:
+                if status.state != ContainerState.RUNNING:
+                    self._forget(path)
+                    return False
+                self._follow(path)
+            return not path.exists() or path.stat().st_size > self._policy.file_bytes
+        except FileNotFoundError:
+            return False  # its Pod is gone
+        except OSError as error:
+            log.warning("log %s cannot be rotated: %s", path, error)
+            return False
+
+    def _follow(self, path: Path) -> None:
+        if self._inotify is None or any(one.path == path for one in self._logs.values()):
+            return
+        watch = self._inotify.add_watch(str(path.parent), flags.MOVED_TO | flags.CREATE)
+        one = self._logs[watch, path.name] = _Log(path, watch)
+        self._rotate(self._inotify, one)
+
+    def _forget(self, path: Path) -> None:
+        """The container does not write any more: its last file needs no second name."""
+        self._forget_if(lambda one: one.path == path)
+        second = log_files.kept(path)
+        if second.exists():
+            log_files.keep(path)
+            log_files.prune(path, self._policy.max_files - 1)
+            second.unlink()
+
+    def _forget_others(self, paths: Set[Path]) -> None:
+        with self._lock:
+            self._forget_if(lambda one: one.path not in paths)
+
+    def _forget_if(self, ends: Callable[[_Log], bool]) -> None:
+        for key, one in list(self._logs.items()):
+            if ends(one):
+                del self._logs[key]
+                self._changed.pop(one, None)
+                # Another attempt of the same container may write beside it.
+                if self._inotify is not None and not any(other.watch == one.watch for other in self._logs.values()):
+                    with contextlib.suppress(OSError):
+                        self._inotify.rm_watch(one.watch)
+
+    def _rotate_on_events(self, inotify: INotify, stop: int) -> None:
+        poll = select.poll()
+        poll.register(inotify.fileno(), select.POLLIN)
+        poll.register(stop, select.POLLIN)
+        while not any(fd == stop for fd, _ in poll.poll()):
+            with self._lock:
+                self._read(inotify)
+                while self._changed:
+                    one, _ = self._changed.popitem()
+                    try:
+                        self._rotate(inotify, one)
+                    except FileNotFoundError:
+                        pass  # removed with its Pod, or about to be changed once more
+                    except OSError as error:
+                        log.warning("log %s cannot be rotated: %s", one.path, error)
+
+    def _read(self, inotify: INotify) -> None:
+        """Counts the changes that events tell of."""
+        for event in inotify.read(timeout=0):
+            if event.mask & flags.Q_OVERFLOW:
+                for one in self._logs.values():
+                    one.kept_at = -2
+                    self._changed[one] = None
+            elif (known := self._logs.get((event.wd, event.name))) is not None:
+                known.changes += 1
+                self._changed[known] = None
+
+    def _rotate(self, inotify: INotify, one: _Log) -> None:
+        changed = log_files.keep(one.path)
+        # Every change before now has its event in the queue: read, they number the file in use, unless it has just
+        # changed once more.
+        self._read(inotify)
+        known = log_files.in_use(one.path)
+        if changed:
+            follows = known and one.changes == one.kept_at + 1
+            log_files.prune(one.path, self._policy.max_files - 1 if follows else 0)
+        one.kept_at = one.changes if known else -2

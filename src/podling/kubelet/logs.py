@@ -7,6 +7,7 @@ of a longer line). Options: PodLogOptions of the Pod API.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections.abc import AsyncGenerator
@@ -16,6 +17,8 @@ from typing import BinaryIO
 
 from inotify_simple import INotify, flags
 from msgspec import Struct
+
+from podling.kubelet import log_files
 
 _CHUNK = 256 * 1024
 
@@ -175,11 +178,12 @@ async def read_logs(path: Path, options: LogOptions, exited: asyncio.Event) -> A
                 if select.full:
                     return
             # Before the end counts: what was written last may stand in a file that took the name meanwhile.
-            rotated = await asyncio.to_thread(_replaced, file, path) if watch is not None else None
-            if watch is not None and rotated is not None:
+            following = await asyncio.to_thread(_next, file, path) if watch is not None else None
+            if watch is not None and following is not None:
                 file.close()
-                file, rest = rotated, b""
-                watch.follow(path)
+                file, rest = following, b""
+                with contextlib.suppress(FileNotFoundError):
+                    watch.follow(path)
             elif ended or watch is None:
                 if rest and (data := select.lines(rest)):
                     yield data
@@ -194,13 +198,12 @@ async def read_logs(path: Path, options: LogOptions, exited: asyncio.Event) -> A
         file.close()
 
 
-def _replaced(file: BinaryIO, path: Path) -> BinaryIO | None:
-    """The new file under `path` if it was rotated and the old one is read to its end, else None."""
-    try:
-        now = path.stat()
-    except FileNotFoundError:
-        return None
-    then = os.fstat(file.fileno())
-    if (now.st_dev, now.st_ino) == (then.st_dev, then.st_ino) or file.tell() < then.st_size:
-        return None
-    return path.open("rb")
+def _next(file: BinaryIO, path: Path) -> BinaryIO | None:
+    """Open the file that goes on where this one, read to its end, was rotated; None while it is the one in use."""
+    while True:
+        found = log_files.following(path, file.fileno())
+        # Asked last: what is followed by another is not written any more.
+        if found is None or file.tell() < os.fstat(file.fileno()).st_size:
+            return None
+        with contextlib.suppress(FileNotFoundError):  # the oldest lines have gone meanwhile
+            return found.open("rb")

@@ -4,9 +4,8 @@ that the API has forgotten."""
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
-from podling.kubelet import cgroups
+from podling.kubelet import cgroups, log_files
 from podling.kubelet.pod_context import PodContext
 from podling.runtime import tree
 
@@ -38,6 +37,9 @@ def _remove_cgroups(context: PodContext, uid: str) -> None:
 
 
 def _remove_files(context: PodContext, uid: str) -> None:
-    directories: list[Path] = [context.paths.directory(uid), *context.paths.log_directories(uid)]
-    for directory in directories:
+    logs = context.paths.log_directories(uid)
+    for directory in logs:
+        for file in directory.glob("*/*"):
+            log_files.remove(file)
+    for directory in [context.paths.directory(uid), *logs]:
         tree.remove(directory)

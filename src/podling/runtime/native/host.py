@@ -131,6 +131,7 @@ class Host:
         runtime: OCIRuntime,
         handlers: dict[str, OCIRuntime],
         conmon: str,
+        log_file_bytes: int,
         on_exit: Callable[[str], None],
         watched: Callable[[], Iterable[Watched]],
     ) -> None:
@@ -144,6 +145,7 @@ class Host:
         self.runtime = runtime
         self.handlers = handlers
         self.conmon_path = conmon
+        self.log_file_bytes = log_file_bytes
         self.second_look = SecondLook(watched)
         self.exits = ExitWatcher(layout.exits, on_exit, self.second_look.at_everything)
         self.events = Events()
@@ -154,4 +156,4 @@ class Host:
         return self.handlers[handler] if handler else self.runtime
 
     def conmon(self, runtime: OCIRuntime) -> Conmon:
-        return Conmon(self.conmon_path, runtime, self.layout.exits)
+        return Conmon(self.conmon_path, runtime, self.layout.exits, self.log_file_bytes)

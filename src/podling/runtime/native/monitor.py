@@ -46,8 +46,9 @@ class _SyncMessage(Struct):
 class Conmon:
     """Starts conmon processes."""
 
-    def __init__(self, path: str, runtime: OCIRuntime, exits: Path) -> None:
+    def __init__(self, path: str, runtime: OCIRuntime, exits: Path, log_file_bytes: int) -> None:
         self._path = path
+        self._log_file_bytes = log_file_bytes
         self._runtime = runtime
         self._exits = exits
 
@@ -58,6 +59,8 @@ class Conmon:
         argv += ["-r", self._runtime.path, "-b", str(bundle)]
         argv += ["-p", str(bundle / "pidfile"), "-P", str(bundle / "conmon.pid")]
         argv += ["-l", f"k8s-file:{log_path}" if log_path else "none", "--no-sync-log", "--log-level", "error"]
+        if self._log_file_bytes:
+            argv += ["--log-size-max", str(self._log_file_bytes)]
         argv += ["--exit-dir", str(self._exits), "--persist-dir", str(bundle), "--full-attach"]
         for argument in self._runtime.global_arguments:
             argv += ["--runtime-arg", argument]

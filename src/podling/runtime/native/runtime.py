@@ -44,6 +44,8 @@ class NativeConfig(Struct, kw_only=True):
     oci_runtime: str = ""
     """Name or path of the OCI runtime; empty: crun, or runc where crun does not work."""
     conmon: str = "conmon"
+    log_file_bytes: int = 0
+    """When a container's log has this size, an empty file takes its name; 0: it grows without end."""
     handlers: dict[str, str] = field(default_factory=dict)
     """RuntimeClass handlers and the OCI runtimes, by name or path, that they stand for."""
 
@@ -76,6 +78,7 @@ class NativeRuntime:
             runtime=runtime,
             handlers={name: await workers.run(oci.load, path, layout) for name, path in self._config.handlers.items()},
             conmon=oci.find(self._config.conmon),
+            log_file_bytes=self._config.log_file_bytes,
             on_exit=self._on_exit,
             watched=lambda: [*self._sandboxes.values(), *self._containers.values()],
         )
