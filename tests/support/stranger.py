@@ -90,7 +90,7 @@ class Port:
 
 def code(answer: bytes) -> int:
     """The status of an answer; 0 where the connection was closed without one."""
-    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.") else 0
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/") else 0
 
 
 @dataclass

@@ -19,6 +19,7 @@ from podling.cli import notify, process
 from podling.cli import settings as cluster_settings
 from podling.cli.errors import CommandError
 from podling.cli.settings import Settings
+from podling.kit import descriptors
 
 log = logging.getLogger("podling")
 
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace, name: str, main: Main) -> int:
     """The whole life of the process. What `main` raises becomes the last line of the log, which `up` reads."""
     settings = cluster_settings.existing(args.data_dir)
     _start_log(settings.log(name), verbose=args.verbose)
+    descriptors.raise_limit()
     try:
         with process.registered(settings, name), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_supervise(settings, name, main))

@@ -5,7 +5,7 @@ What a client may cost is bounded before anybody knows who it is:
   knows that the client may send a body at all.
 - The head of a request is at most MAX_HEAD bytes. Of a body that the handler did not read at most MAX_UNREAD bytes are read
   and thrown away, so that the client, which may still be sending, sees the answer; then the connection ends.
-- A client that does not read its answers gets no further ones.
+- A client that does not read its answers gets no further ones (aiohttp sees to it), and is not waited for.
 Strangers have limits of their own (podling.kit.strangers).
 """
 
@@ -31,10 +31,10 @@ MAX_UNREAD: Final = 4 << 20
 """Bytes of an unread body. Clients that send a body of the size allowed before they look for an answer get one."""
 IDLE: Final = 90.0
 """Seconds that a connection stays open between requests (upstream's IdleTimeout)."""
-_LINGER: Final = 5.0
+_LINGER: Final = 2.0
 """Seconds that an unread body is read."""
 _UNREAD_ANSWER: Final = 60.0
-"""Seconds that a client has for reading its last answer before its next request is looked at."""
+"""Seconds that a client may leave an answer unread, as far as the buffers do not take it."""
 
 Handler = Callable[[BaseRequest], Awaitable[StreamResponse]]
 
@@ -42,7 +42,7 @@ Handler = Callable[[BaseRequest], Awaitable[StreamResponse]]
 class Connection(RequestHandler):
     """One connection. The handler calls `trust` once it has accepted credentials."""
 
-    __slots__ = ("_answering", "_body", "_stranger", "_surplus", "identified", "stream", "user")
+    __slots__ = ("_answering", "_body", "_stranger", "_surplus", "_unread", "identified", "stream", "user")
 
     def __init__(self, manager: Server, stranger: Stranger | None, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -52,6 +52,7 @@ class Connection(RequestHandler):
         """Whom the handler found by the certificate; holds as long as the connection."""
         self.stream: asyncio.Task[Any] | None = None
         self._stranger = stranger
+        self._unread: asyncio.TimerHandle | None = None
         self._answering = False
         self._body: StreamReader | None = None
         """Of the request that was answered last."""
@@ -80,6 +81,8 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self.trust()
+        if self._unread is not None:
+            self._unread.cancel()
         if self.stream is not None:
             self.stream.cancel()
 
@@ -96,23 +99,26 @@ class Connection(RequestHandler):
         """The handler's response. Raises what it raises, and ConnectionError."""
         if self._stranger is not None and self._body is None:
             self._stranger.asked()
-        if self.writing_paused:
-            await self._read_up()
         self._answering, self._body, self._surplus = True, request.content, 0
         try:
             return await handler(request)
         finally:
             self._answering = False
 
-    async def _read_up(self) -> None:
-        """Returns when the client has read most of its answers. Raises ConnectionError."""
-        try:
-            async with asyncio.timeout(_UNREAD_ANSWER):
-                await self._drain_helper()
-        except TimeoutError:
-            if self.transport is not None:
-                self.transport.abort()
-            raise ConnectionResetError("the client does not read its answers") from None
+    def pause_writing(self) -> None:
+        """The client does not read as fast as it is answered."""
+        super().pause_writing()
+        self._unread = asyncio.get_running_loop().call_later(_UNREAD_ANSWER, self._give_up)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+
+    def _give_up(self) -> None:
+        """Streams go on: whoever follows a log may stop reading for a while, and is owed nothing that grows."""
+        if self.stream is None and self.transport is not None:
+            self.transport.abort()
 
     def log_exception(self, *arguments: Any, **options: Any) -> None:
         """Requests that are no HTTP or break off are their sender's business: strangers must not fill the log."""

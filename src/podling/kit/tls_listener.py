@@ -22,8 +22,8 @@ from podling.kit.strangers import FIRST_REQUEST, Strangers
 log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 1024
-_SHUTDOWN: Final = 5.0
-"""Seconds that a client has for its part in ending TLS."""
+_SHUTDOWN: Final = 1.0
+"""Seconds that a client has for its part in ending TLS. What it sends meanwhile is read and thrown away."""
 _PAUSE: Final = 1.0
 """Seconds without accepting after the process ran out of descriptors or memory, as asyncio does it."""
 

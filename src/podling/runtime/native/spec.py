@@ -17,6 +17,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from podling.kit import descriptors
 from podling.runtime.native import capability, seccomp
 from podling.runtime.native.cgroup import Mode
 from podling.runtime.native.user import User
@@ -98,6 +99,8 @@ def build(
         "cwd": working_directory(config, image),
         "capabilities": capabilities,
         "noNewPrivileges": security.no_new_privs,
+        # The agent has raised its own.
+        "rlimits": [{"type": "RLIMIT_NOFILE", **descriptors.inherited()._asdict()}],
     }
     oom_score_adj = attainable_oom_score_adj(config.resources.oom_score_adj)
     if oom_score_adj is not None:
