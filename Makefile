@@ -5,12 +5,13 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 CODE := src tests tools bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test bench lint fmt lock
+.PHONY: help setup demo demo-stop test parity bench lint fmt lock
 
 help:
 	@echo "make demo    a cluster, and the first Pod in it"
 	@echo "make test    all tests: unit, node (real containers), e2e (whole clusters)"
 	@echo "make setup   what Podling needs on this machine; then $(BIN)/podling is the command"
+	@echo "make parity  answers to recorded requests beside those of kube-apiserver, file by file"
 	@echo "make bench   measures latency, throughput and memory"
 	@echo "make lint    ruff, mypy, import layers        make fmt   formats the code"
 	@echo "make lock    newest dependencies into requirements.lock"
@@ -29,6 +30,10 @@ demo-stop:
 test:
 	@tools/setup.sh test
 	@$(BIN)/pytest -n 2 --dist worksteal --check-machine tests
+
+parity:
+	@tools/setup.sh test
+	@$(BIN)/python -m tools.parity $(FLAGS)
 
 bench:
 	@tools/setup.sh bench

@@ -14,6 +14,7 @@ import keyword
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,44 @@ VALUE_NUMBERS = {
     "policy.PodDisruptionBudgetStatus.observedGeneration",
 }
 
+# Times that are struct values in Go and that its encoder does not omit when they are zero: they are written as null.
+NULL_TIMES = {
+    "core.ContainerStateRunning.startedAt",
+    "core.ContainerStateTerminated.finishedAt",
+    "core.ContainerStateTerminated.startedAt",
+    "core.Event.eventTime",
+    "core.Event.firstTimestamp",
+    "core.Event.lastTimestamp",
+    "core.NodeCondition.lastHeartbeatTime",
+    "core.NodeCondition.lastTransitionTime",
+    "core.PodCondition.lastProbeTime",
+    "core.PodCondition.lastTransitionTime",
+    "events.Event.deprecatedFirstTimestamp",
+    "events.Event.deprecatedLastTimestamp",
+    "events.Event.eventTime",
+}
+
+# Optional strings that Go writes when they are empty, too.
+WRITTEN_STRINGS = {
+    "core.Event.reportingComponent",
+    "core.Event.reportingInstance",
+}
+
+# The order of fields in Go, where PROTOBUF has none or another one.
+ORDER = {
+    "core.SecurityContext": (
+        *("capabilities", "privileged", "seLinuxOptions", "windowsOptions", "runAsUser", "runAsGroup", "runAsNonRoot"),
+        *("readOnlyRootFilesystem", "allowPrivilegeEscalation", "procMount", "seccompProfile", "appArmorProfile"),
+    ),
+    "core.ServicePort": ("name", "protocol", "appProtocol", "port", "targetPort", "nodePort"),
+    "meta.APIGroup": ("name", "versions", "preferredVersion", "serverAddressByClientCIDRs"),
+    "meta.ListMeta": ("selfLink", "resourceVersion", "continue", "remainingItemCount"),
+    "meta.Status": ("metadata", "status", "message", "reason", "details", "code"),
+    "meta.StatusCause": ("reason", "message", "field"),
+    "meta.StatusDetails": ("name", "group", "kind", "uid", "causes", "retryAfterSeconds"),
+}
+PROTOBUF = Path(__file__).parent.parent / "src" / "podling" / "apiserver" / "protobuf_fields.json"
+
 # Kinds of the meta group that are served but that the OpenAPI document leaves out (the documented meta.k8s.io API).
 _OBJECT_META = {"$ref": "#/$defs/" + META + "ObjectMeta"}
 _LIST_META = {"$ref": "#/$defs/" + META + "ListMeta"}
@@ -337,6 +376,7 @@ class Group:
         self.package = package
         self.group, self.prefix = GROUPS[package]
         self.definitions = definitions
+        self.numbers: dict[str, list[str]] = json.loads(PROTOBUF.read_text())
         self.imports: set[str] = set()
         self.types: set[str] = set()
         self.members = {
@@ -400,6 +440,10 @@ class Group:
                 factory = f"empty_{factory}"
                 self.types.add(factory)
             options.append(f"default_factory={factory}")
+        elif path in NULL_TIMES:
+            annotation += " | None"
+            options.append("default_factory=null")
+            self.types.add("null")
         elif annotation in ("Time", "MicroTime"):
             options.append('default=""')
         elif "$ref" in schema and annotation not in ("IntOrString", "Any"):
@@ -410,7 +454,7 @@ class Group:
             else:
                 annotation += " | None"
                 options.append("default=None")
-        elif required:
+        elif required or path in WRITTEN_STRINGS:
             factory = {"Int32": "int", "Int64": "int", "IntOrString": "int", "Any": "dict"}.get(annotation, annotation)
             if factory == "dict":
                 annotation = "Any"
@@ -439,6 +483,21 @@ class Group:
             return gvk["version"] == "v1" and gvk["group"] in ("", "meta.k8s.io")
         return gvk["group"] == self.group and gvk["version"] == "v1"
 
+    def position(self, owner: str, kind: str) -> Callable[[str], int]:
+        """Return the sort key that puts the fields of a struct into the order of Go's."""
+        head = ("kind", "apiVersion", "metadata", "spec", "status") if kind else ()
+        known = ORDER.get(f"{self.package}.{owner}") or self.numbered(f"{self.package}.v1.{owner}")
+        order = {name: number for number, name in enumerate(dict.fromkeys((*head, *known)))}
+        return lambda name: order.get(name, len(order))
+
+    def numbered(self, struct: str) -> Iterator[str]:
+        """Return the fields in the order of their protobuf numbers, which is nearly that of Go."""
+        for name in self.numbers.get(struct, ()):
+            if name.startswith("~"):
+                yield from self.numbered(name[1:])
+            else:
+                yield name
+
     def struct(self, owner: str) -> tuple[list[str], set[str]]:
         definition = self.members[owner]
         kind = owner if any(map(self.owns, definition.get("x-kubernetes-group-version-kind", []))) else ""
@@ -446,9 +505,7 @@ class Group:
         if "kind" not in definition.get("properties", {}) or "apiVersion" not in definition["properties"]:
             kind = ""
         properties = definition["properties"]
-        # Head first, as people read an object.
-        head = [name for name in ("apiVersion", "kind", "metadata", "spec", "status") if name in properties]
-        names = head + [name for name in properties if name not in head]
+        names = sorted(properties, key=self.position(owner, kind))
         lines = [f"class {owner}(Object, kw_only=True):"]
         needs: set[str] = set()
         for name in names:
@@ -565,7 +622,8 @@ def generate(out: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "__init__.py").write_text("")
         (directory / "v1.py").write_text(group.render())
-    if stale := (VALUES | POINTERS | STRING_POINTERS | POINTER_BOOLEANS | VALUE_NUMBERS) - seen:
+    known = VALUES | POINTERS | STRING_POINTERS | POINTER_BOOLEANS | VALUE_NUMBERS | NULL_TIMES | WRITTEN_STRINGS
+    if stale := known - seen:
         raise SystemExit(f"a table names fields that do not exist: {', '.join(sorted(stale))}")
     files = [str(out / package / "v1.py") for package in GROUPS]
     config = Path(__file__).parent.parent / "pyproject.toml"

@@ -428,6 +428,7 @@ def test_recorded_events_are_written_and_counted_up(server: ApiServer) -> None:
             assert (first.involved_object.kind, first.involved_object.uid) == ("Secret", secret.metadata.uid)
             assert first.involved_object.field_path == "data.x"
             assert first.first_timestamp
+            assert first.last_timestamp is not None
             assert first.last_timestamp >= first.first_timestamp
 
     run(scenario)

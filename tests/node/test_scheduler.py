@@ -44,7 +44,9 @@ class Bench:
             await self._changed.wait()
 
     async def node(self, name: str, **fields: Any) -> Node:
-        return await self.client.create(make_node(name, **fields))
+        """Create a Node, and take the taint of new ones away as the node controller does."""
+        node = await self.client.create(make_node(name, **fields))
+        return await self.client.patch(Node, node.metadata.name, "", {"spec": {"taints": fields.get("taints")}})
 
     async def pod(self, name: str, **fields: Any) -> Pod:
         return await self.client.create(make_pod(name, self.namespace, **fields))

@@ -149,7 +149,8 @@ CREATES: list[tuple[Any, str, Case]] = [
             "spec: {taints: [{key: a, effect: NoSchedule}, {key: a, effect: NoSchedule}]}",
             DUPLICATE,
             "metadata.taints[1]",
-            'Duplicate value: {"effect":"NoSchedule","key":"a"}: taints must be unique by key and effect pair',
+            'Duplicate value: {"Key":"a","Value":"","Effect":"NoSchedule","TimeAdded":null}: '
+            "taints must be unique by key and effect pair",
         ),
     ),
     (

@@ -337,7 +337,8 @@ SPEC = [
         "spec: {resourceClaims: [{name: gpu}]}",
         INVALID,
         "spec.resourceClaims[0]",
-        'Invalid value: {"name":"gpu"}: must specify one of: `resourceClaimName`, `resourceClaimTemplateName`',
+        'Invalid value: {"Name":"gpu","ResourceClaimName":null,"ResourceClaimTemplateName":null}: '
+        "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
     ),
     Case(
         "ephemeral container",

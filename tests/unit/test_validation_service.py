@@ -47,7 +47,7 @@ CASES = [
         "spec: {ports: [{port: 80, name: a}, {port: 80, name: b}]}",
         DUPLICATE,
         "spec.ports[1]",
-        'Duplicate value: {"port":80,"protocol":"TCP"}',
+        'Duplicate value: {"Name":"","Protocol":"TCP","AppProtocol":null,"Port":80,"TargetPort":null,"NodePort":0}',
     ),
     Case(
         "protocol",
@@ -210,7 +210,7 @@ UPDATES = [
             "{}",
             INVALID,
             "spec.clusterIPs[0]",
-            "Invalid value: []: primary clusterIP can not be unset",
+            "Invalid value: null: primary clusterIP can not be unset",
         ),
     ),
     (

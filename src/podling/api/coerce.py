@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from podling.api import shape
-from podling.api.go import quote
+from podling.api.go import quote, quote_time
 from podling.api.quantity import Quantity
 from podling.api.shape import Shape
 
@@ -209,6 +210,8 @@ class _Walk:
         return {key: _zero(inner) if item is None else self.value(item, inner) for key, item in value.items()}
 
     def bytes(self, value: Any, target: Shape) -> Any:
+        if isinstance(value, list):
+            return self.byte_list(value)
         if not isinstance(value, str):
             self.note(value, target)
             return ""
@@ -216,6 +219,19 @@ class _Walk:
             self.remember(f"illegal base64 data at input byte {position}")
             return ""
         return base64.b64encode(base64.b64decode(value)).decode()
+
+    def byte_list(self, values: Sequence[Any]) -> str:
+        """Return the base64 of bytes that the document holds as a list of numbers, which Go accepts as well."""
+        read = []
+        for value in values:
+            if value is None:
+                read.append(0)
+            elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 256:
+                read.append(value)
+            else:
+                what = _json_type(value)
+                self.remember(self.mismatch(f"number {value}" if what == "number" else what, "uint8"))
+        return base64.b64encode(bytearray(read)).decode()
 
     def quantity(self, value: Any) -> Any:
         text = value.strip() if isinstance(value, str) else json.dumps(value)
@@ -227,7 +243,7 @@ class _Walk:
     def time(self, value: Any, *, micro: bool) -> str:
         if not isinstance(value, str):
             raise _Abort(self.mismatch(_json_type(value), "string"))
-        return _to_utc(value, micro=micro) if value else ""
+        return _to_utc(value, micro=micro)
 
     def int_or_string(self, value: Any) -> None:
         if isinstance(value, str):
@@ -305,10 +321,10 @@ _ZONE = re.compile(r"Z|([+-])(\d\d):(\d\d)", re.ASCII)
 def _to_utc(text: str, *, micro: bool) -> str:
     """An RFC 3339 time in UTC. Raises _Abort with the message of Go's time.Parse."""
     layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
-    prefix = f"parsing time {quote(text)}"
+    prefix = f"parsing time {quote_time(text)}"
 
     def fail(position: int, element: str) -> _Abort:
-        return _Abort(f"{prefix} as {quote(layout)}: cannot parse {quote(text[position:])} as {quote(element)}")
+        return _Abort(f"{prefix} as {quote(layout)}: cannot parse {quote_time(text[position:])} as {quote(element)}")
 
     position = 0
     numbers = []
@@ -328,7 +344,7 @@ def _to_utc(text: str, *, micro: bool) -> str:
     if zone is None:
         raise fail(position, "Z07:00")
     if zone.end() != len(text):
-        raise _Abort(f"{prefix}: extra text: {quote(text[zone.end() :])}")
+        raise _Abort(f"{prefix}: extra text: {quote_time(text[zone.end() :])}")
     year, month, day, hour, minute, second = numbers
     for name, value, low, high in (
         ("month", month, 1, 12),

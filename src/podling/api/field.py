@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from podling.api import codec
+from podling.api import go_json
 from podling.api.go import quote
 from podling.api.quantity import Quantity
 
@@ -96,7 +96,7 @@ def _show(value: object) -> str:
         return quote(value)
     if isinstance(value, Quantity):
         return quote(str(value))
-    return codec.encode(value).decode()
+    return go_json.dump(value)
 
 
 def not_found(path: str, value: object) -> FieldError:

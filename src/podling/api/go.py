@@ -50,6 +50,12 @@ def parse_int(text: str, bits: int = 64) -> int:
     raise ValueError(f"strconv.ParseInt: parsing {quote(text)}: {problem}")
 
 
+def quote_time(text: str) -> str:
+    """A string as the package time quotes it: bytes beyond printable ASCII in hexadecimal."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(chr(byte) if 0x20 <= byte < 0x80 else f"\\x{byte:02x}" for byte in escaped.encode()) + '"'
+
+
 def human_duration(seconds: float) -> str:
     """A duration in at most two units, less exact the longer it is: "90s", "5m3s", "7h12m", "3d4h", "400d"."""
     if seconds <= -2:

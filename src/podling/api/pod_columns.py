@@ -21,7 +21,7 @@ class _Count:
     def add(self, status: ContainerStatus) -> None:
         self.restarts += status.restart_count
         if status.last_state.terminated is not None:
-            self.last = max(self.last, status.last_state.terminated.finished_at)
+            self.last = max(self.last, status.last_state.terminated.finished_at or "")
 
 
 def pod_cells(pod: Pod, age: Callable[[str], str]) -> list[Any]:

@@ -183,7 +183,7 @@ def _lease(lease: coordination.Lease, now: float) -> list[Any]:
 
 
 def _core_event(event: core.Event, now: float) -> list[Any]:
-    first = age(event.first_timestamp or event.event_time, now)
+    first = age(event.first_timestamp or event.event_time or "", now)
     last = age(event.last_timestamp, now) if event.last_timestamp else first
     count = event.count or 1
     if event.series is not None:
@@ -194,7 +194,7 @@ def _core_event(event: core.Event, now: float) -> list[Any]:
 
 
 def _event(event: events.Event, now: float) -> list[Any]:
-    first = age(event.deprecated_first_timestamp or event.event_time, now)
+    first = age(event.deprecated_first_timestamp or event.event_time or "", now)
     last = age(event.deprecated_last_timestamp, now) if event.deprecated_last_timestamp else first
     count = event.deprecated_count or 1
     if event.series is not None:

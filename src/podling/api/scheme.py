@@ -50,6 +50,8 @@ class Resource:
     categories: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ALL_VERBS
     subresources: tuple[Subresource, ...] = field(default=(), repr=False)
+    deprecation: str = field(default="", repr=False)
+    """A warning that goes with every answer."""
 
     @property
     def api_version(self) -> str:
@@ -105,7 +107,16 @@ RESOURCES: tuple[Resource, ...] = (
         "", "v1", "ConfigMap", "configmaps", "configmap", True, core.ConfigMap, core.ConfigMapList, short_names=("cm",)
     ),
     Resource(
-        "", "v1", "Endpoints", "endpoints", "endpoints", True, core.Endpoints, core.EndpointsList, short_names=("ep",)
+        "",
+        "v1",
+        "Endpoints",
+        "endpoints",
+        "endpoints",
+        True,
+        core.Endpoints,
+        core.EndpointsList,
+        short_names=("ep",),
+        deprecation="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
     ),
     Resource("", "v1", "Event", "events", "event", True, core.Event, core.EventList, short_names=("ev",)),
     Resource(

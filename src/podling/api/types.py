@@ -14,10 +14,10 @@ _MONTH_AND_DAY = (
 )
 _DATE = f"[0-9]{{4}}-(?:{_MONTH_AND_DAY})"
 _SECONDS = _DATE + "T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
-Time: TypeAlias = Annotated[str, Meta(pattern=rf"\A({_SECONDS}Z|)\Z")]
-"""RFC 3339 in UTC with seconds, "2026-01-02T03:04:05Z"; empty when unset. The codec brings other zones to UTC."""
-MicroTime: TypeAlias = Annotated[str, Meta(pattern=rf"\A({_SECONDS}\.[0-9]{{6}}Z|)\Z")]
-"""RFC 3339 in UTC with microseconds, "2026-01-02T03:04:05.000000Z"; empty when unset."""
+Time: TypeAlias = Annotated[str, Meta(pattern=rf"\A{_SECONDS}Z\Z")]
+"""RFC 3339 in UTC with seconds, "2026-01-02T03:04:05Z"; unset fields hold "" or None. The codec brings other zones to UTC."""
+MicroTime: TypeAlias = Annotated[str, Meta(pattern=rf"\A{_SECONDS}\.[0-9]{{6}}Z\Z")]
+"""RFC 3339 in UTC with microseconds, "2026-01-02T03:04:05.000000Z"; unset fields hold "" or None."""
 
 
 class Object(Struct, kw_only=True, omit_defaults=True, rename="camel", gc=False):
@@ -37,6 +37,10 @@ class Merge(Struct, frozen=True, kw_only=True, gc=False):
     list_type: str = "atomic"
     list_map_keys: tuple[str, ...] = ()
     map_type: str = "granular"
+
+
+def null() -> None:
+    """Default of times that are encoded as null when they are unset: unlike None it is no default that msgspec omits."""
 
 
 def empty_list() -> list[Any]:

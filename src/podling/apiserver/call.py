@@ -11,11 +11,12 @@ from multidict import MultiMapping
 
 from podling.api import status
 from podling.api.scheme import Resource
-from podling.apiserver import negotiation, offload
+from podling.apiserver import negotiation, offload, write_options
 from podling.apiserver.negotiation import Accepted
 from podling.apiserver.registry import Caller, Registry
 from podling.apiserver.routing import RequestInfo
 from podling.apiserver.user import User
+from podling.apiserver.write_options import WriteOptions
 
 if TYPE_CHECKING:
     from podling.apiserver.state import State
@@ -29,7 +30,7 @@ _BODY_SECONDS = 60.0
 class Call:
     """A request, who makes it and what it is about. `resource` and `registry` are there once it is routed."""
 
-    __slots__ = ("info", "large", "query", "registry", "request", "resource", "state", "user", "warnings")
+    __slots__ = ("_options", "info", "large", "query", "registry", "request", "resource", "state", "user", "warnings")
 
     def __init__(self, request: BaseRequest, info: RequestInfo, user: User, state: State) -> None:
         self.request = request
@@ -38,6 +39,7 @@ class Call:
         self.user = user
         self.state = state
         self.warnings: list[str] = []
+        self._options: WriteOptions | None = None
         self.large = False
         """Whether the body that was read is a large one."""
         self.resource: Resource
@@ -52,14 +54,16 @@ class Call:
         """Raises ApiError (406)."""
         return negotiation.accept(self.request.headers.get("Accept", ""), transform=transform)
 
-    def caller(self, dry_run: list[str] | None = None) -> Caller:
-        """On whose behalf to write. dry_run: what the request's options say beside its query. Raises ApiError (422)."""
-        asked = [*self.query.getall("dryRun", ()), *(dry_run or ())]
-        if not asked:
-            return Caller(self.user, large=self.large)
-        if any(value != "All" for value in asked):
-            raise negotiation.unsupported_option("dryRun", asked, ("All",))
-        return Caller(self.user, dry_run=True, large=self.large)
+    @property
+    def options(self) -> WriteOptions:
+        """The options of a create, update or patch. Raises ApiError (422)."""
+        if self._options is None:
+            self._options = write_options.parse(self.info.verb, self.query)
+        return self._options
+
+    def caller(self, *, dry_run: bool = False) -> Caller:
+        """Return on whose behalf to write. dry_run: what the body says beside the query. Raises ApiError (422)."""
+        return Caller(self.user, self.warnings, dry_run=dry_run or self.options.dry_run, large=self.large)
 
     async def body(self) -> bytes:
         """The request's body. Raises ApiError (400, 413, 415, 504)."""

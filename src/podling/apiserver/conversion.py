@@ -37,6 +37,12 @@ def to_stored(resource: Resource, obj: Any) -> Any:
     return codec.convert({**document, "apiVersion": "v1"}, CoreEvent)
 
 
+def shown_event(obj: CoreEvent) -> Event:
+    """Return a core Event as events.k8s.io shows it."""
+    document = _renamed(codec.to_builtins(obj), _SHOWN_NAMES)
+    return codec.convert({**document, "apiVersion": _EVENTS.api_version}, Event)
+
+
 def from_stored(resource: Resource, value: bytes) -> bytes:
     """The bytes of an object as the resource shows it, from those stored."""
     if resource != _EVENTS:

@@ -11,8 +11,7 @@ from podling.api.scheme import Resource
 from podling.api.types import Object
 from podling.apiserver import negotiation, offload, protobuf
 from podling.apiserver.call import Call
-
-FIELD_VALIDATIONS = ("Ignore", "Warn", "Strict")
+from podling.apiserver.write_options import IGNORE, STRICT
 
 
 class TypeMeta(Object, kw_only=True):
@@ -26,19 +25,11 @@ _SHOWN = 30
 """Bytes of a body that is no object at all that its refusal quotes."""
 
 
-def field_validation(call: Call) -> str:
-    """Raises ApiError (422) for an unknown value."""
-    value = call.query.get("fieldValidation") or "Warn"
-    if value not in FIELD_VALIDATIONS:
-        raise negotiation.unsupported_option("fieldValidation", value, ("Ignore", "Strict", "Warn"))
-    return value
-
-
 async def read(call: Call, kind: type[Any], api_version: str, kind_name: str) -> Any:
     """The object in the body, which must be of the kind named (or name none), with its defaults.
 
     Raises ApiError (400, 413, 415, 422)."""
-    level = field_validation(call)
+    level = call.options.field_validation
     supported = (*negotiation.SUPPORTED, negotiation.PROTOBUF)
     media_type = negotiation.content_type(call.request.headers.get("Content-Type", ""), supported)
     raw = await call.body()
@@ -58,8 +49,8 @@ def _decode(
         raise _unrecognized(kind_name, raw, str(error)) from error
     _check_type_meta(found, api_version, kind_name)
     try:
-        problems = [] if level == "Ignore" else strict.check(body, kind)
-        if media_type == negotiation.YAML and level != "Ignore":
+        problems = [] if level == IGNORE else strict.check(body, kind)
+        if media_type == negotiation.YAML and level != IGNORE:
             problems = [*strict.check_yaml(raw), *problems]
         obj = codec.decode(kind, body)
     except (codec.DecodeError, msgspec.DecodeError, ValueError) as error:
@@ -74,7 +65,7 @@ async def read_object(call: Call, resource: Resource) -> Any:
 
 def from_document(call: Call, document: dict[str, Any], resource: Resource, level: str) -> Any:
     """An object of the resource from a plain document, with its defaults. Raises ApiError (400, 422)."""
-    problems = [] if level == "Ignore" else strict.check(document, resource.type)
+    problems = [] if level == IGNORE else strict.check(document, resource.type)
     return _convert(call, document, resource.type, level, problems, resource.api_version, resource.kind)
 
 
@@ -108,9 +99,9 @@ def _convert(
 
 def _finish(call: Call, obj: Any, level: str, problems: list[str], api_version: str, kind_name: str) -> Any:
     """Refuses (400) or warns of unknown and duplicate fields, as the client asked; sets defaults."""
-    if level == "Ignore":
+    if level == IGNORE:
         problems = []
-    if problems and level == "Strict":
+    if problems and level == STRICT:
         raise _cannot_be_handled(api_version, kind_name, strict.message(problems))
     call.warnings += problems
     obj.api_version, obj.kind = api_version, kind_name

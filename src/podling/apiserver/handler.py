@@ -18,7 +18,6 @@ from podling.apiserver import nonresource, output, responses, reviews, routing
 from podling.apiserver.authentication import impersonated
 from podling.apiserver.authorization import Attributes, denial, is_public
 from podling.apiserver.call import Call
-from podling.apiserver.conversion import stored_resource
 from podling.apiserver.metrics import Key
 from podling.apiserver.routing import RequestInfo
 from podling.apiserver.state import State
@@ -129,7 +128,11 @@ class RequestHandler:
         call = Call(request, info, user, self._state)
         if not info.is_resource:
             return await nonresource.handle(call)
-        return await self._resource(call, info)
+        try:
+            return await self._resource(call, info)
+        except status.ApiError as error:
+            error.warnings = (*call.warnings, *error.warnings)
+            raise
 
     async def _resource(self, call: Call, info: RequestInfo) -> StreamResponse:
         review = reviews.HANDLERS.get((info.group, info.version, info.resource))
@@ -146,12 +149,15 @@ class RequestHandler:
         resource = scheme.by_plural(info.group, info.version, info.resource)
         if resource is None or info.rest or (info.namespace and not _in_namespace(resource, info)):
             raise status.no_route()
+        handler = _handler(resource, info)
         self._route(call, resource)
-        return await _handler(resource, info)(call)
+        if resource.deprecation:
+            call.warnings.append(resource.deprecation)
+        return await handler(call)
 
     def _route(self, call: Call, resource: Resource) -> None:
         call.resource = resource
-        call.registry = self._state.registries[stored_resource(resource)]
+        call.registry = self._state.registries[resource]
 
 
 def _metrics_key(info: RequestInfo) -> Key:

@@ -10,7 +10,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from podling.api import field, status, yaml_bounds
+from podling.api import status, yaml_bounds
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -134,8 +134,3 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-
-
-def unsupported_option(option: str, value: object, supported: tuple[str, ...]) -> status.ApiError:
-    """A query parameter has a value that it cannot have (422)."""
-    return status.invalid("Options.meta.k8s.io", "", [field.not_supported(option, value, supported)])

@@ -35,12 +35,16 @@ _NAME_SUFFIX = 5
 _MAX_GENERATED_PREFIX = 63 - _NAME_SUFFIX
 _GENERATE_ATTEMPTS = 8
 _CONFLICT_RETRIES = 5
+_VERSION_DIGITS = 20
+"""About what an unsigned number of 64 bits has."""
 
 
 class Caller(Struct, frozen=True):
     """On whose behalf, and whether for real."""
 
     user: User
+    warnings: list[str] = msgspec.field(default_factory=list)
+    """Takes what the user is to be warned of."""
     dry_run: bool = False
     large: bool = False
     """What is asked for is large enough to be judged in a thread."""
@@ -147,8 +151,6 @@ class Registry(Generic[T]):
     async def create(self, obj: T, namespace: str, caller: Caller) -> Result:
         """Creates the object, which must have its defaults. Raises ApiError."""
         metadata = obj.metadata
-        if metadata.resource_version:
-            raise status.internal("resourceVersion should not be set on objects to be created")
         metadata.namespace = namespace if self.resource.namespaced else ""
         await self.admit(Operation.CREATE, caller, obj=obj, namespace=metadata.namespace, name=metadata.name)
         generated = bool(metadata.generate_name) and not metadata.name
@@ -159,14 +161,17 @@ class Registry(Generic[T]):
                 metadata.name = _generate_name(metadata.generate_name)
             if attempt == 0:
                 await offload.run(caller.large, self._reject, obj, self.strategy.validate)
+                caller.warnings.extend(await offload.run(caller.large, self.strategy.warnings, obj))
             key = self.key(namespace, metadata.name)
             undo = self.strategy.begin_create(obj)
             try:
                 if caller.dry_run:
-                    undo()
                     if self.store.get(key) is not None:
                         raise KeyExists(key)
-                    return Result(codec.encode(obj), created=True)
+                    result = Result(codec.encode(obj), created=True)
+                    undo()
+                    return result
+                _check_unset(metadata.resource_version)
                 encoder = Encoder(obj)
                 await self.store.create(key, encoder)
                 return Result(encoder.value, created=True)
@@ -210,8 +215,9 @@ class Registry(Generic[T]):
                 same = codec.encode(new) == entry.value
                 gone = goes_with_update(self.strategy, new)
                 if caller.dry_run or (same and not gone):
+                    result = Result(entry.value if same else codec.encode(new), deleted=gone)
                     undo()
-                    return Result(entry.value if same else codec.encode(new), deleted=gone)
+                    return result
                 encoder = Encoder(new)
                 if gone:
                     deleted = await self.store.delete(key, encoder, expected=entry.revision)
@@ -364,12 +370,17 @@ def _nothing() -> None:
     pass
 
 
+def _check_unset(version: str) -> None:
+    """Refuse the version of a stored object. What could not be one means nothing, as upstream. Raises ApiError (500)."""
+    if version.isascii() and version.isdigit() and version.strip("0") and len(version.lstrip("0")) <= _VERSION_DIGITS:
+        raise status.unexpected("resourceVersion should not be set on objects to be created")
+
+
 def _fill_new(metadata: ObjectMeta) -> None:
     metadata.uid = str(uuid.uuid4())
     metadata.creation_timestamp = time.now()
     metadata.deletion_timestamp = ""
     metadata.deletion_grace_period_seconds = None
-    metadata.generation = 0
     metadata.managed_fields = []
     metadata.self_link = ""
 

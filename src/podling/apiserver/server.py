@@ -20,13 +20,13 @@ from podling.apiserver.admission.chain import Chain
 from podling.apiserver.admission.default_toleration_seconds import DefaultTolerationSeconds
 from podling.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from podling.apiserver.admission.node_restriction import NodeRestriction
+from podling.apiserver.admission.node_taint import NodeTaint
 from podling.apiserver.admission.priority import Priority
 from podling.apiserver.admission.service_account import ServiceAccountPlugin
 from podling.apiserver.authentication import Authenticator, ensure_admin_token, load_static_tokens
 from podling.apiserver.authorization import Authorizer
 from podling.apiserver.call import MAX_BODY
 from podling.apiserver.cluster_ip import ClusterIPs
-from podling.apiserver.conversion import stored_resource
 from podling.apiserver.handler import RequestHandler
 from podling.apiserver.kubelet_client import KubeletClient
 from podling.apiserver.metrics import Metrics
@@ -164,6 +164,7 @@ def _state(
     admission = Chain(
         [
             NamespaceLifecycle(find),
+            NodeTaint(),
             ServiceAccountPlugin(find_soon),
             NodeRestriction(find, api_audience=issuer.issuer),
             Priority(find, list_all),
@@ -175,7 +176,6 @@ def _state(
         registries={
             resource: Registry(strategy_for(resource, cluster_ips, node_ports), store, admission)
             for resource in RESOURCES
-            if stored_resource(resource) == resource
         },
         authenticator=Authenticator(tokens=issuer, static=load_static_tokens(_token_file(config)), lookup=find),
         authorizer=Authorizer([NodeAuthorizer(graph)]),

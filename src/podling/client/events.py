@@ -159,7 +159,7 @@ class EventRecorder:
 class _Seen(msgspec.Struct):
     name: str
     count: int
-    first_timestamp: str
+    first_timestamp: str | None
 
 
 class _Similar(msgspec.Struct):

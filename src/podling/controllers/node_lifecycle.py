@@ -245,7 +245,7 @@ def _ready_status(node: Node) -> str:
 
 def _heartbeat(node: Node) -> str:
     condition = _condition(node, "Ready")
-    return condition.last_heartbeat_time if condition is not None else ""
+    return (condition.last_heartbeat_time or "") if condition is not None else ""
 
 
 def _is_ready(pod: Pod) -> bool:

@@ -222,7 +222,7 @@ def _end_of(old: ContainerStatus) -> ContainerStateTerminated:
         reason=_UNKNOWN_REASON,
         message=_UNKNOWN_MESSAGE,
         container_id=old.container_id,
-        started_at=old.state.running.started_at if old.state.running is not None else "",
+        started_at=old.state.running.started_at if old.state.running is not None else None,
     )
 
 
@@ -255,8 +255,8 @@ def _resources(container: Container) -> ResourceRequirements:
     return ResourceRequirements(requests=dict(container.resources.requests), limits=dict(container.resources.limits))
 
 
-def _time(nanoseconds: int) -> str:
-    return times.from_seconds(nanoseconds / 1e9) if nanoseconds else ""
+def _time(nanoseconds: int) -> str | None:
+    return times.from_seconds(nanoseconds / 1e9) if nanoseconds else None
 
 
 def _ended_before(status: ContainerStatus) -> ContainerStateTerminated | None:

@@ -12,16 +12,16 @@ from podling.api.types import Int32, Int64, IntOrString, Merge, Object, Time, em
 
 
 class ControllerRevision(Object, kw_only=True):
-    api_version: str = field(default_factory="apps/v1".__str__)
     kind: str = field(default_factory="ControllerRevision".__str__)
+    api_version: str = field(default_factory="apps/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     data: Any = None
     revision: Int64 = field(default_factory=int)
 
 
 class ControllerRevisionList(Object, kw_only=True):
-    api_version: str = field(default_factory="apps/v1".__str__)
     kind: str = field(default_factory="ControllerRevisionList".__str__)
+    api_version: str = field(default_factory="apps/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[ControllerRevision] = field(default_factory=empty_list)
 
@@ -53,24 +53,24 @@ class DaemonSetStatus(Object, kw_only=True):
 
 
 class DaemonSet(Object, kw_only=True):
-    api_version: str = field(default_factory="apps/v1".__str__)
     kind: str = field(default_factory="DaemonSet".__str__)
+    api_version: str = field(default_factory="apps/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: DaemonSetSpec = field(default_factory=DaemonSetSpec)
     status: DaemonSetStatus = field(default_factory=DaemonSetStatus)
 
 
 class DaemonSetCondition(Object, kw_only=True):
-    status: str = field(default_factory=str)
     last_transition_time: Time = ""
     message: str = ""
     reason: str = ""
+    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class DaemonSetList(Object, kw_only=True):
-    api_version: str = field(default_factory="apps/v1".__str__)
     kind: str = field(default_factory="DaemonSetList".__str__)
+    api_version: str = field(default_factory="apps/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[DaemonSet] = field(default_factory=empty_list)
 
@@ -104,25 +104,25 @@ class DeploymentStatus(Object, kw_only=True):
 
 
 class Deployment(Object, kw_only=True):
-    api_version: str = field(default_factory="apps/v1".__str__)
     kind: str = field(default_factory="Deployment".__str__)
+    api_version: str = field(default_factory="apps/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: DeploymentSpec = field(default_factory=DeploymentSpec)
     status: DeploymentStatus = field(default_factory=DeploymentStatus)
 
 
 class DeploymentCondition(Object, kw_only=True):
-    status: str = field(default_factory=str)
     last_transition_time: Time = ""
     last_update_time: Time = ""
     message: str = ""
     reason: str = ""
+    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class DeploymentList(Object, kw_only=True):
-    api_version: str = field(default_factory="apps/v1".__str__)
     kind: str = field(default_factory="DeploymentList".__str__)
+    api_version: str = field(default_factory="apps/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[Deployment] = field(default_factory=empty_list)
 
@@ -145,24 +145,24 @@ class ReplicaSetStatus(Object, kw_only=True):
 
 
 class ReplicaSet(Object, kw_only=True):
-    api_version: str = field(default_factory="apps/v1".__str__)
     kind: str = field(default_factory="ReplicaSet".__str__)
+    api_version: str = field(default_factory="apps/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: ReplicaSetSpec = field(default_factory=ReplicaSetSpec)
     status: ReplicaSetStatus = field(default_factory=ReplicaSetStatus)
 
 
 class ReplicaSetCondition(Object, kw_only=True):
-    status: str = field(default_factory=str)
     last_transition_time: Time = ""
     message: str = ""
     reason: str = ""
+    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class ReplicaSetList(Object, kw_only=True):
-    api_version: str = field(default_factory="apps/v1".__str__)
     kind: str = field(default_factory="ReplicaSetList".__str__)
+    api_version: str = field(default_factory="apps/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[ReplicaSet] = field(default_factory=empty_list)
 
@@ -215,24 +215,24 @@ class StatefulSetStatus(Object, kw_only=True):
 
 
 class StatefulSet(Object, kw_only=True):
-    api_version: str = field(default_factory="apps/v1".__str__)
     kind: str = field(default_factory="StatefulSet".__str__)
+    api_version: str = field(default_factory="apps/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: StatefulSetSpec = field(default_factory=StatefulSetSpec)
     status: StatefulSetStatus = field(default_factory=StatefulSetStatus)
 
 
 class StatefulSetCondition(Object, kw_only=True):
-    status: str = field(default_factory=str)
     last_transition_time: Time = ""
     message: str = ""
     reason: str = ""
+    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class StatefulSetList(Object, kw_only=True):
-    api_version: str = field(default_factory="apps/v1".__str__)
     kind: str = field(default_factory="StatefulSetList".__str__)
+    api_version: str = field(default_factory="apps/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[StatefulSet] = field(default_factory=empty_list)
 

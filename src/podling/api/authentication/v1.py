@@ -9,17 +9,17 @@ from podling.api.types import Int64, Merge, Object, Time
 
 
 class BoundObjectReference(Object, kw_only=True):
-    api_version: str = ""
     kind: str = ""
+    api_version: str = ""
     name: str = ""
     uid: str = ""
 
 
 class UserInfo(Object, kw_only=True):
-    extra: dict[str, list[str]] = field(default_factory=dict)
-    groups: list[str] = field(default_factory=list)
-    uid: str = ""
     username: str = ""
+    uid: str = ""
+    groups: list[str] = field(default_factory=list)
+    extra: dict[str, list[str]] = field(default_factory=dict)
 
 
 class SelfSubjectReviewStatus(Object, kw_only=True):
@@ -27,8 +27,8 @@ class SelfSubjectReviewStatus(Object, kw_only=True):
 
 
 class SelfSubjectReview(Object, kw_only=True):
-    api_version: str = field(default_factory="authentication.k8s.io/v1".__str__)
     kind: str = field(default_factory="SelfSubjectReview".__str__)
+    api_version: str = field(default_factory="authentication.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     status: SelfSubjectReviewStatus = field(default_factory=SelfSubjectReviewStatus)
 
@@ -40,33 +40,33 @@ class TokenRequestSpec(Object, kw_only=True):
 
 
 class TokenRequestStatus(Object, kw_only=True):
-    expiration_timestamp: Time = ""
     token: str = ""
+    expiration_timestamp: Time = ""
 
 
 class TokenRequest(Object, kw_only=True):
-    api_version: str = field(default_factory="authentication.k8s.io/v1".__str__)
     kind: str = field(default_factory="TokenRequest".__str__)
+    api_version: str = field(default_factory="authentication.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: TokenRequestSpec = field(default_factory=TokenRequestSpec)
     status: TokenRequestStatus = field(default_factory=TokenRequestStatus)
 
 
 class TokenReviewSpec(Object, kw_only=True):
-    audiences: list[str] = field(default_factory=list)
     token: str = field(default_factory=str)
+    audiences: list[str] = field(default_factory=list)
 
 
 class TokenReviewStatus(Object, kw_only=True):
-    audiences: list[str] = field(default_factory=list)
     authenticated: bool = False
-    error: str = ""
     user: UserInfo = field(default_factory=UserInfo)
+    error: str = ""
+    audiences: list[str] = field(default_factory=list)
 
 
 class TokenReview(Object, kw_only=True):
-    api_version: str = field(default_factory="authentication.k8s.io/v1".__str__)
     kind: str = field(default_factory="TokenReview".__str__)
+    api_version: str = field(default_factory="authentication.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: TokenReviewSpec = field(default_factory=TokenReviewSpec)
     status: TokenReviewStatus = field(default_factory=TokenReviewStatus)

@@ -19,24 +19,24 @@ class LabelSelectorAttributes(Object, kw_only=True):
 
 
 class SubjectAccessReviewSpec(Object, kw_only=True):
-    extra: dict[str, list[str]] = field(default_factory=dict)
-    groups: list[str] = field(default_factory=list)
-    non_resource_attributes: NonResourceAttributes | None = None
     resource_attributes: ResourceAttributes | None = None
-    uid: str = ""
+    non_resource_attributes: NonResourceAttributes | None = None
     user: str = ""
+    groups: list[str] = field(default_factory=list)
+    extra: dict[str, list[str]] = field(default_factory=dict)
+    uid: str = ""
 
 
 class SubjectAccessReviewStatus(Object, kw_only=True):
     allowed: bool = field(default_factory=bool)
-    denied: bool = False
-    evaluation_error: str = ""
     reason: str = ""
+    evaluation_error: str = ""
+    denied: bool = False
 
 
 class LocalSubjectAccessReview(Object, kw_only=True):
-    api_version: str = field(default_factory="authorization.k8s.io/v1".__str__)
     kind: str = field(default_factory="LocalSubjectAccessReview".__str__)
+    api_version: str = field(default_factory="authorization.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: SubjectAccessReviewSpec = field(default_factory=SubjectAccessReviewSpec)
     status: SubjectAccessReviewStatus = field(default_factory=SubjectAccessReviewStatus)
@@ -48,37 +48,37 @@ class NonResourceAttributes(Object, kw_only=True):
 
 
 class NonResourceRule(Object, kw_only=True):
-    non_resource_urls: list[str] = field(default_factory=list, name="nonResourceURLs")
     verbs: list[str] = field(default_factory=empty_list)
+    non_resource_urls: list[str] = field(default_factory=list, name="nonResourceURLs")
 
 
 class ResourceAttributes(Object, kw_only=True):
-    field_selector: FieldSelectorAttributes | None = None
-    group: str = ""
-    label_selector: LabelSelectorAttributes | None = None
-    name: str = ""
     namespace: str = ""
+    verb: str = ""
+    group: str = ""
+    version: str = ""
     resource: str = ""
     subresource: str = ""
-    verb: str = ""
-    version: str = ""
+    name: str = ""
+    field_selector: FieldSelectorAttributes | None = None
+    label_selector: LabelSelectorAttributes | None = None
 
 
 class ResourceRule(Object, kw_only=True):
-    api_groups: list[str] = field(default_factory=list)
-    resource_names: list[str] = field(default_factory=list)
-    resources: list[str] = field(default_factory=list)
     verbs: list[str] = field(default_factory=empty_list)
+    api_groups: list[str] = field(default_factory=list)
+    resources: list[str] = field(default_factory=list)
+    resource_names: list[str] = field(default_factory=list)
 
 
 class SelfSubjectAccessReviewSpec(Object, kw_only=True):
-    non_resource_attributes: NonResourceAttributes | None = None
     resource_attributes: ResourceAttributes | None = None
+    non_resource_attributes: NonResourceAttributes | None = None
 
 
 class SelfSubjectAccessReview(Object, kw_only=True):
-    api_version: str = field(default_factory="authorization.k8s.io/v1".__str__)
     kind: str = field(default_factory="SelfSubjectAccessReview".__str__)
+    api_version: str = field(default_factory="authorization.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: SelfSubjectAccessReviewSpec = field(default_factory=SelfSubjectAccessReviewSpec)
     status: SubjectAccessReviewStatus = field(default_factory=SubjectAccessReviewStatus)
@@ -89,23 +89,23 @@ class SelfSubjectRulesReviewSpec(Object, kw_only=True):
 
 
 class SubjectRulesReviewStatus(Object, kw_only=True):
-    evaluation_error: str = ""
-    incomplete: bool = field(default_factory=bool)
-    non_resource_rules: list[NonResourceRule] = field(default_factory=empty_list)
     resource_rules: list[ResourceRule] = field(default_factory=empty_list)
+    non_resource_rules: list[NonResourceRule] = field(default_factory=empty_list)
+    incomplete: bool = field(default_factory=bool)
+    evaluation_error: str = ""
 
 
 class SelfSubjectRulesReview(Object, kw_only=True):
-    api_version: str = field(default_factory="authorization.k8s.io/v1".__str__)
     kind: str = field(default_factory="SelfSubjectRulesReview".__str__)
+    api_version: str = field(default_factory="authorization.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: SelfSubjectRulesReviewSpec = field(default_factory=SelfSubjectRulesReviewSpec)
     status: SubjectRulesReviewStatus = field(default_factory=SubjectRulesReviewStatus)
 
 
 class SubjectAccessReview(Object, kw_only=True):
-    api_version: str = field(default_factory="authorization.k8s.io/v1".__str__)
     kind: str = field(default_factory="SubjectAccessReview".__str__)
+    api_version: str = field(default_factory="authorization.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: SubjectAccessReviewSpec = field(default_factory=SubjectAccessReviewSpec)
     status: SubjectAccessReviewStatus = field(default_factory=SubjectAccessReviewStatus)

@@ -51,16 +51,16 @@ class CronJobStatus(Object, kw_only=True):
 
 
 class CronJob(Object, kw_only=True):
-    api_version: str = field(default_factory="batch/v1".__str__)
     kind: str = field(default_factory="CronJob".__str__)
+    api_version: str = field(default_factory="batch/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: CronJobSpec = field(default_factory=CronJobSpec)
     status: CronJobStatus = field(default_factory=CronJobStatus)
 
 
 class CronJobList(Object, kw_only=True):
-    api_version: str = field(default_factory="batch/v1".__str__)
     kind: str = field(default_factory="CronJobList".__str__)
+    api_version: str = field(default_factory="batch/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[CronJob] = field(default_factory=empty_list)
 
@@ -80,25 +80,25 @@ class JobStatus(Object, kw_only=True):
 
 
 class Job(Object, kw_only=True):
-    api_version: str = field(default_factory="batch/v1".__str__)
     kind: str = field(default_factory="Job".__str__)
+    api_version: str = field(default_factory="batch/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: JobSpec = field(default_factory=JobSpec)
     status: JobStatus = field(default_factory=JobStatus)
 
 
 class JobCondition(Object, kw_only=True):
-    status: str = field(default_factory=str)
     last_probe_time: Time = ""
     last_transition_time: Time = ""
     message: str = ""
     reason: str = ""
+    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class JobList(Object, kw_only=True):
-    api_version: str = field(default_factory="batch/v1".__str__)
     kind: str = field(default_factory="JobList".__str__)
+    api_version: str = field(default_factory="batch/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[Job] = field(default_factory=empty_list)
 

@@ -9,25 +9,25 @@ from podling.api.types import Int32, Merge, MicroTime, Object, empty_list
 
 
 class LeaseSpec(Object, kw_only=True):
-    acquire_time: MicroTime = ""
     holder_identity: str | None = None
     lease_duration_seconds: Int32 | None = None
-    lease_transitions: Int32 | None = None
-    preferred_holder: str | None = None
+    acquire_time: MicroTime = ""
     renew_time: MicroTime = ""
+    lease_transitions: Int32 | None = None
     strategy: str | None = None
+    preferred_holder: str | None = None
 
 
 class Lease(Object, kw_only=True):
-    api_version: str = field(default_factory="coordination.k8s.io/v1".__str__)
     kind: str = field(default_factory="Lease".__str__)
+    api_version: str = field(default_factory="coordination.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: LeaseSpec = field(default_factory=LeaseSpec)
 
 
 class LeaseList(Object, kw_only=True):
-    api_version: str = field(default_factory="coordination.k8s.io/v1".__str__)
     kind: str = field(default_factory="LeaseList".__str__)
+    api_version: str = field(default_factory="coordination.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[Lease] = field(default_factory=empty_list)
 

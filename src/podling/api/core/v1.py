@@ -6,14 +6,14 @@ from msgspec import field
 
 from podling.api.meta import v1 as meta
 from podling.api.quantity import Quantity
-from podling.api.types import Int32, Int64, IntOrString, Merge, MicroTime, Object, Time, empty_dict, empty_list
+from podling.api.types import Int32, Int64, IntOrString, Merge, MicroTime, Object, Time, empty_dict, empty_list, null
 
 
 class AWSElasticBlockStoreVolumeSource(Object, kw_only=True):
+    volume_id: str = field(default_factory=str, name="volumeID")
     fs_type: str = ""
     partition: Int32 = 0
     read_only: bool = False
-    volume_id: str = field(default_factory=str, name="volumeID")
 
 
 class Affinity(Object, kw_only=True):
@@ -23,22 +23,22 @@ class Affinity(Object, kw_only=True):
 
 
 class AppArmorProfile(Object, kw_only=True):
-    localhost_profile: str | None = None
     type: str = field(default_factory=str)
+    localhost_profile: str | None = None
 
 
 class AttachedVolume(Object, kw_only=True):
-    device_path: str = field(default_factory=str)
     name: str = field(default_factory=str)
+    device_path: str = field(default_factory=str)
 
 
 class AzureDiskVolumeSource(Object, kw_only=True):
-    kind: str | None = None
-    caching_mode: str | None = None
     disk_name: str = field(default_factory=str)
     disk_uri: str = field(default_factory=str, name="diskURI")
+    caching_mode: str | None = None
     fs_type: str | None = None
     read_only: bool | None = None
+    kind: str | None = None
 
 
 class AzureFilePersistentVolumeSource(Object, kw_only=True):
@@ -49,24 +49,24 @@ class AzureFilePersistentVolumeSource(Object, kw_only=True):
 
 
 class AzureFileVolumeSource(Object, kw_only=True):
-    read_only: bool = False
     secret_name: str = field(default_factory=str)
     share_name: str = field(default_factory=str)
+    read_only: bool = False
 
 
 class ObjectReference(Object, kw_only=True):
-    api_version: str = ""
     kind: str = ""
-    field_path: str = ""
-    name: str = ""
     namespace: str = ""
-    resource_version: str = ""
+    name: str = ""
     uid: str = ""
+    api_version: str = ""
+    resource_version: str = ""
+    field_path: str = ""
 
 
 class Binding(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="Binding".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     target: ObjectReference = field(default_factory=ObjectReference)
 
@@ -86,10 +86,10 @@ class CSIPersistentVolumeSource(Object, kw_only=True):
 
 class CSIVolumeSource(Object, kw_only=True):
     driver: str = field(default_factory=str)
-    fs_type: str | None = None
-    node_publish_secret_ref: LocalObjectReference | None = None
     read_only: bool | None = None
+    fs_type: str | None = None
     volume_attributes: dict[str, str] = field(default_factory=dict)
+    node_publish_secret_ref: LocalObjectReference | None = None
 
 
 class Capabilities(Object, kw_only=True):
@@ -109,10 +109,10 @@ class CephFSPersistentVolumeSource(Object, kw_only=True):
 class CephFSVolumeSource(Object, kw_only=True):
     monitors: list[str] = field(default_factory=empty_list)
     path: str = ""
-    read_only: bool = False
+    user: str = ""
     secret_file: str = ""
     secret_ref: LocalObjectReference | None = None
-    user: str = ""
+    read_only: bool = False
 
 
 class CinderPersistentVolumeSource(Object, kw_only=True):
@@ -123,10 +123,10 @@ class CinderPersistentVolumeSource(Object, kw_only=True):
 
 
 class CinderVolumeSource(Object, kw_only=True):
+    volume_id: str = field(default_factory=str, name="volumeID")
     fs_type: str = ""
     read_only: bool = False
     secret_ref: LocalObjectReference | None = None
-    volume_id: str = field(default_factory=str, name="volumeID")
 
 
 class ClientIPConfig(Object, kw_only=True):
@@ -134,40 +134,40 @@ class ClientIPConfig(Object, kw_only=True):
 
 
 class ClusterTrustBundleProjection(Object, kw_only=True):
-    label_selector: meta.LabelSelector | None = None
     name: str | None = None
-    optional: bool | None = None
-    path: str = field(default_factory=str)
     signer_name: str | None = None
+    label_selector: meta.LabelSelector | None = None
+    path: str = field(default_factory=str)
+    optional: bool | None = None
 
 
 class ComponentCondition(Object, kw_only=True):
-    status: str = field(default_factory=str)
     error: str = ""
     message: str = ""
+    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class ComponentStatus(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="ComponentStatus".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     conditions: list[ComponentCondition] = field(default_factory=list)
 
 
 class ComponentStatusList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="ComponentStatusList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[ComponentStatus] = field(default_factory=empty_list)
 
 
 class ConfigMap(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="ConfigMap".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
-    binary_data: dict[str, bytes] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
+    binary_data: dict[str, bytes] = field(default_factory=dict)
     immutable: bool | None = None
 
 
@@ -177,77 +177,77 @@ class ConfigMapEnvSource(Object, kw_only=True):
 
 
 class ConfigMapKeySelector(Object, kw_only=True):
-    key: str = field(default_factory=str)
     name: str = ""
+    key: str = field(default_factory=str)
     optional: bool | None = None
 
 
 class ConfigMapList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="ConfigMapList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[ConfigMap] = field(default_factory=empty_list)
 
 
 class ConfigMapNodeConfigSource(Object, kw_only=True):
-    kubelet_config_key: str = field(default_factory=str)
-    name: str = field(default_factory=str)
     namespace: str = field(default_factory=str)
-    resource_version: str = ""
+    name: str = field(default_factory=str)
     uid: str = ""
+    resource_version: str = ""
+    kubelet_config_key: str = field(default_factory=str)
 
 
 class ConfigMapProjection(Object, kw_only=True):
-    items: list[KeyToPath] = field(default_factory=list)
     name: str = ""
+    items: list[KeyToPath] = field(default_factory=list)
     optional: bool | None = None
 
 
 class ConfigMapVolumeSource(Object, kw_only=True):
-    default_mode: Int32 | None = None
-    items: list[KeyToPath] = field(default_factory=list)
     name: str = ""
+    items: list[KeyToPath] = field(default_factory=list)
+    default_mode: Int32 | None = None
     optional: bool | None = None
 
 
 class ResourceRequirements(Object, kw_only=True):
-    claims: list[ResourceClaim] = field(default_factory=list)
     limits: dict[str, Quantity] = field(default_factory=dict)
     requests: dict[str, Quantity] = field(default_factory=dict)
+    claims: list[ResourceClaim] = field(default_factory=list)
 
 
 class Container(Object, kw_only=True):
-    args: list[str] = field(default_factory=list)
-    command: list[str] = field(default_factory=list)
-    env: list[EnvVar] = field(default_factory=list)
-    env_from: list[EnvFromSource] = field(default_factory=list)
-    image: str = ""
-    image_pull_policy: str = ""
-    lifecycle: Lifecycle | None = None
-    liveness_probe: Probe | None = None
     name: str = field(default_factory=str)
+    image: str = ""
+    command: list[str] = field(default_factory=list)
+    args: list[str] = field(default_factory=list)
+    working_dir: str = ""
     ports: list[ContainerPort] = field(default_factory=list)
-    readiness_probe: Probe | None = None
-    resize_policy: list[ContainerResizePolicy] = field(default_factory=list)
+    env: list[EnvVar] = field(default_factory=list)
     resources: ResourceRequirements = field(default_factory=ResourceRequirements)
-    restart_policy: str | None = None
-    restart_policy_rules: list[ContainerRestartRule] = field(default_factory=list)
+    volume_mounts: list[VolumeMount] = field(default_factory=list)
+    liveness_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    lifecycle: Lifecycle | None = None
+    termination_message_path: str = ""
+    image_pull_policy: str = ""
     security_context: SecurityContext | None = None
-    startup_probe: Probe | None = None
     stdin: bool = False
     stdin_once: bool = False
-    termination_message_path: str = ""
-    termination_message_policy: str = ""
     tty: bool = False
+    env_from: list[EnvFromSource] = field(default_factory=list)
+    termination_message_policy: str = ""
     volume_devices: list[VolumeDevice] = field(default_factory=list)
-    volume_mounts: list[VolumeMount] = field(default_factory=list)
-    working_dir: str = ""
+    startup_probe: Probe | None = None
+    resize_policy: list[ContainerResizePolicy] = field(default_factory=list)
+    restart_policy: str | None = None
+    restart_policy_rules: list[ContainerRestartRule] = field(default_factory=list)
 
 
 class ContainerExtendedResourceRequest(Object, kw_only=True):
     container_name: str = field(default_factory=str)
-    request_name: str = field(default_factory=str)
     resource_name: str = field(default_factory=str)
+    request_name: str = field(default_factory=str)
 
 
 class ContainerImage(Object, kw_only=True):
@@ -256,11 +256,11 @@ class ContainerImage(Object, kw_only=True):
 
 
 class ContainerPort(Object, kw_only=True):
-    container_port: Int32 = field(default_factory=int)
-    host_ip: str = field(default="", name="hostIP")
-    host_port: Int32 = 0
     name: str = ""
+    host_port: Int32 = 0
+    container_port: Int32 = field(default_factory=int)
     protocol: str = ""
+    host_ip: str = field(default="", name="hostIP")
 
 
 class ContainerResizePolicy(Object, kw_only=True):
@@ -279,46 +279,46 @@ class ContainerRestartRuleOnExitCodes(Object, kw_only=True):
 
 
 class ContainerState(Object, kw_only=True):
+    waiting: ContainerStateWaiting | None = None
     running: ContainerStateRunning | None = None
     terminated: ContainerStateTerminated | None = None
-    waiting: ContainerStateWaiting | None = None
 
 
 class ContainerStateRunning(Object, kw_only=True):
-    started_at: Time = ""
+    started_at: Time | None = field(default_factory=null)
 
 
 class ContainerStateTerminated(Object, kw_only=True):
-    container_id: str = field(default="", name="containerID")
     exit_code: Int32 = field(default_factory=int)
-    finished_at: Time = ""
-    message: str = ""
-    reason: str = ""
     signal: Int32 = 0
-    started_at: Time = ""
+    reason: str = ""
+    message: str = ""
+    started_at: Time | None = field(default_factory=null)
+    finished_at: Time | None = field(default_factory=null)
+    container_id: str = field(default="", name="containerID")
 
 
 class ContainerStateWaiting(Object, kw_only=True):
-    message: str = ""
     reason: str = ""
+    message: str = ""
 
 
 class ContainerStatus(Object, kw_only=True):
-    allocated_resources: dict[str, Quantity] = field(default_factory=dict)
-    allocated_resources_status: list[ResourceStatus] = field(default_factory=list)
-    container_id: str = field(default="", name="containerID")
+    name: str = field(default_factory=str)
+    state: ContainerState = field(default_factory=ContainerState)
+    last_state: ContainerState = field(default_factory=ContainerState)
+    ready: bool = field(default_factory=bool)
+    restart_count: Int32 = field(default_factory=int)
     image: str = field(default_factory=str)
     image_id: str = field(default_factory=str, name="imageID")
-    last_state: ContainerState = field(default_factory=ContainerState)
-    name: str = field(default_factory=str)
-    ready: bool = field(default_factory=bool)
-    resources: ResourceRequirements | None = None
-    restart_count: Int32 = field(default_factory=int)
+    container_id: str = field(default="", name="containerID")
     started: bool | None = None
-    state: ContainerState = field(default_factory=ContainerState)
-    stop_signal: str | None = None
-    user: ContainerUser | None = None
+    allocated_resources: dict[str, Quantity] = field(default_factory=dict)
+    resources: ResourceRequirements | None = None
     volume_mounts: list[VolumeMountStatus] = field(default_factory=list)
+    user: ContainerUser | None = None
+    allocated_resources_status: list[ResourceStatus] = field(default_factory=list)
+    stop_signal: str | None = None
 
 
 class ContainerUser(Object, kw_only=True):
@@ -334,15 +334,15 @@ class DownwardAPIProjection(Object, kw_only=True):
 
 
 class DownwardAPIVolumeFile(Object, kw_only=True):
-    field_ref: ObjectFieldSelector | None = None
-    mode: Int32 | None = None
     path: str = field(default_factory=str)
+    field_ref: ObjectFieldSelector | None = None
     resource_field_ref: ResourceFieldSelector | None = None
+    mode: Int32 | None = None
 
 
 class DownwardAPIVolumeSource(Object, kw_only=True):
-    default_mode: Int32 | None = None
     items: list[DownwardAPIVolumeFile] = field(default_factory=list)
+    default_mode: Int32 | None = None
 
 
 class EmptyDirVolumeSource(Object, kw_only=True):
@@ -351,17 +351,17 @@ class EmptyDirVolumeSource(Object, kw_only=True):
 
 
 class EndpointAddress(Object, kw_only=True):
-    hostname: str = ""
     ip: str = field(default_factory=str)
-    node_name: str | None = None
     target_ref: ObjectReference | None = None
+    hostname: str = ""
+    node_name: str | None = None
 
 
 class EndpointPort(Object, kw_only=True):
-    app_protocol: str | None = None
     name: str = ""
     port: Int32 = field(default_factory=int)
     protocol: str = ""
+    app_protocol: str | None = None
 
 
 class EndpointSubset(Object, kw_only=True):
@@ -371,22 +371,22 @@ class EndpointSubset(Object, kw_only=True):
 
 
 class Endpoints(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="Endpoints".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     subsets: list[EndpointSubset] = field(default_factory=list)
 
 
 class EndpointsList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="EndpointsList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[Endpoints] = field(default_factory=empty_list)
 
 
 class EnvFromSource(Object, kw_only=True):
-    config_map_ref: ConfigMapEnvSource | None = None
     prefix: str = ""
+    config_map_ref: ConfigMapEnvSource | None = None
     secret_ref: SecretEnvSource | None = None
 
 
@@ -397,40 +397,40 @@ class EnvVar(Object, kw_only=True):
 
 
 class EnvVarSource(Object, kw_only=True):
-    config_map_key_ref: ConfigMapKeySelector | None = None
     field_ref: ObjectFieldSelector | None = None
-    file_key_ref: FileKeySelector | None = None
     resource_field_ref: ResourceFieldSelector | None = None
+    config_map_key_ref: ConfigMapKeySelector | None = None
     secret_key_ref: SecretKeySelector | None = None
+    file_key_ref: FileKeySelector | None = None
 
 
 class EphemeralContainer(Object, kw_only=True):
-    args: list[str] = field(default_factory=list)
-    command: list[str] = field(default_factory=list)
-    env: list[EnvVar] = field(default_factory=list)
-    env_from: list[EnvFromSource] = field(default_factory=list)
-    image: str = ""
-    image_pull_policy: str = ""
-    lifecycle: Lifecycle | None = None
-    liveness_probe: Probe | None = None
     name: str = field(default_factory=str)
+    image: str = ""
+    command: list[str] = field(default_factory=list)
+    args: list[str] = field(default_factory=list)
+    working_dir: str = ""
     ports: list[ContainerPort] = field(default_factory=list)
-    readiness_probe: Probe | None = None
-    resize_policy: list[ContainerResizePolicy] = field(default_factory=list)
+    env: list[EnvVar] = field(default_factory=list)
     resources: ResourceRequirements = field(default_factory=ResourceRequirements)
-    restart_policy: str | None = None
-    restart_policy_rules: list[ContainerRestartRule] = field(default_factory=list)
+    volume_mounts: list[VolumeMount] = field(default_factory=list)
+    liveness_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    lifecycle: Lifecycle | None = None
+    termination_message_path: str = ""
+    image_pull_policy: str = ""
     security_context: SecurityContext | None = None
-    startup_probe: Probe | None = None
     stdin: bool = False
     stdin_once: bool = False
-    target_container_name: str = ""
-    termination_message_path: str = ""
-    termination_message_policy: str = ""
     tty: bool = False
+    env_from: list[EnvFromSource] = field(default_factory=list)
+    termination_message_policy: str = ""
     volume_devices: list[VolumeDevice] = field(default_factory=list)
-    volume_mounts: list[VolumeMount] = field(default_factory=list)
-    working_dir: str = ""
+    startup_probe: Probe | None = None
+    resize_policy: list[ContainerResizePolicy] = field(default_factory=list)
+    restart_policy: str | None = None
+    restart_policy_rules: list[ContainerRestartRule] = field(default_factory=list)
+    target_container_name: str = ""
 
 
 class EphemeralVolumeSource(Object, kw_only=True):
@@ -443,28 +443,28 @@ class EventSource(Object, kw_only=True):
 
 
 class Event(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="Event".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
-    action: str = ""
-    count: Int32 = 0
-    event_time: MicroTime = ""
-    first_timestamp: Time = ""
     involved_object: ObjectReference = field(default_factory=ObjectReference)
-    last_timestamp: Time = ""
-    message: str = ""
     reason: str = ""
-    related: ObjectReference | None = None
-    reporting_component: str = ""
-    reporting_instance: str = ""
-    series: EventSeries | None = None
+    message: str = ""
     source: EventSource = field(default_factory=EventSource)
+    first_timestamp: Time | None = field(default_factory=null)
+    last_timestamp: Time | None = field(default_factory=null)
+    count: Int32 = 0
     type: str = ""
+    event_time: MicroTime | None = field(default_factory=null)
+    series: EventSeries | None = None
+    action: str = ""
+    related: ObjectReference | None = None
+    reporting_component: str = field(default_factory=str)
+    reporting_instance: str = field(default_factory=str)
 
 
 class EventList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="EventList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[Event] = field(default_factory=empty_list)
 
@@ -479,18 +479,18 @@ class ExecAction(Object, kw_only=True):
 
 
 class FCVolumeSource(Object, kw_only=True):
-    fs_type: str = ""
-    lun: Int32 | None = None
-    read_only: bool = False
     target_wwns: list[str] = field(default_factory=list, name="targetWWNs")
+    lun: Int32 | None = None
+    fs_type: str = ""
+    read_only: bool = False
     wwids: list[str] = field(default_factory=list)
 
 
 class FileKeySelector(Object, kw_only=True):
+    volume_name: str = field(default_factory=str)
+    path: str = field(default_factory=str)
     key: str = field(default_factory=str)
     optional: bool | None = None
-    path: str = field(default_factory=str)
-    volume_name: str = field(default_factory=str)
 
 
 class FlexPersistentVolumeSource(Object, kw_only=True):
@@ -504,9 +504,9 @@ class FlexPersistentVolumeSource(Object, kw_only=True):
 class FlexVolumeSource(Object, kw_only=True):
     driver: str = field(default_factory=str)
     fs_type: str = ""
-    options: dict[str, str] = field(default_factory=dict)
-    read_only: bool = False
     secret_ref: LocalObjectReference | None = None
+    read_only: bool = False
+    options: dict[str, str] = field(default_factory=dict)
 
 
 class FlockerVolumeSource(Object, kw_only=True):
@@ -515,9 +515,9 @@ class FlockerVolumeSource(Object, kw_only=True):
 
 
 class GCEPersistentDiskVolumeSource(Object, kw_only=True):
+    pd_name: str = field(default_factory=str)
     fs_type: str = ""
     partition: Int32 = 0
-    pd_name: str = field(default_factory=str)
     read_only: bool = False
 
 
@@ -527,9 +527,9 @@ class GRPCAction(Object, kw_only=True):
 
 
 class GitRepoVolumeSource(Object, kw_only=True):
-    directory: str = ""
     repository: str = field(default_factory=str)
     revision: str = ""
+    directory: str = ""
 
 
 class GlusterfsPersistentVolumeSource(Object, kw_only=True):
@@ -546,11 +546,11 @@ class GlusterfsVolumeSource(Object, kw_only=True):
 
 
 class HTTPGetAction(Object, kw_only=True):
-    host: str = ""
-    http_headers: list[HTTPHeader] = field(default_factory=list)
     path: str = ""
     port: IntOrString = field(default_factory=int)
+    host: str = ""
     scheme: str = ""
+    http_headers: list[HTTPHeader] = field(default_factory=list)
 
 
 class HTTPHeader(Object, kw_only=True):
@@ -559,8 +559,8 @@ class HTTPHeader(Object, kw_only=True):
 
 
 class HostAlias(Object, kw_only=True):
-    hostnames: list[str] = field(default_factory=list)
     ip: str = field(default_factory=str)
+    hostnames: list[str] = field(default_factory=list)
 
 
 class HostIP(Object, kw_only=True):
@@ -587,22 +587,22 @@ class ISCSIPersistentVolumeSource(Object, kw_only=True):
 
 
 class ISCSIVolumeSource(Object, kw_only=True):
-    chap_auth_discovery: bool = False
-    chap_auth_session: bool = False
-    fs_type: str = ""
-    initiator_name: str | None = None
-    iqn: str = field(default_factory=str)
-    iscsi_interface: str = ""
-    lun: Int32 = field(default_factory=int)
-    portals: list[str] = field(default_factory=list)
-    read_only: bool = False
-    secret_ref: LocalObjectReference | None = None
     target_portal: str = field(default_factory=str)
+    iqn: str = field(default_factory=str)
+    lun: Int32 = field(default_factory=int)
+    iscsi_interface: str = ""
+    fs_type: str = ""
+    read_only: bool = False
+    portals: list[str] = field(default_factory=list)
+    chap_auth_discovery: bool = False
+    secret_ref: LocalObjectReference | None = None
+    chap_auth_session: bool = False
+    initiator_name: str | None = None
 
 
 class ImageVolumeSource(Object, kw_only=True):
-    pull_policy: str = ""
     reference: str = ""
+    pull_policy: str = ""
 
 
 class ImageVolumeStatus(Object, kw_only=True):
@@ -611,8 +611,8 @@ class ImageVolumeStatus(Object, kw_only=True):
 
 class KeyToPath(Object, kw_only=True):
     key: str = field(default_factory=str)
-    mode: Int32 | None = None
     path: str = field(default_factory=str)
+    mode: Int32 | None = None
 
 
 class Lifecycle(Object, kw_only=True):
@@ -624,8 +624,8 @@ class Lifecycle(Object, kw_only=True):
 class LifecycleHandler(Object, kw_only=True):
     exec: ExecAction | None = None
     http_get: HTTPGetAction | None = None
-    sleep: SleepAction | None = None
     tcp_socket: TCPSocketAction | None = None
+    sleep: SleepAction | None = None
 
 
 class LimitRangeSpec(Object, kw_only=True):
@@ -633,8 +633,8 @@ class LimitRangeSpec(Object, kw_only=True):
 
 
 class LimitRange(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="LimitRange".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: LimitRangeSpec = field(default_factory=LimitRangeSpec)
 
@@ -649,21 +649,21 @@ class LimitRangeItem(Object, kw_only=True):
 
 
 class LimitRangeList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="LimitRangeList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[LimitRange] = field(default_factory=empty_list)
 
 
 class LinuxContainerUser(Object, kw_only=True):
+    uid: Int64 = field(default_factory=int)
     gid: Int64 = field(default_factory=int)
     supplemental_groups: list[Int64] = field(default_factory=list)
-    uid: Int64 = field(default_factory=int)
 
 
 class LoadBalancerIngress(Object, kw_only=True):
-    hostname: str = ""
     ip: str = ""
+    hostname: str = ""
     ip_mode: str | None = None
     ports: list[PortStatus] = field(default_factory=list)
 
@@ -687,9 +687,9 @@ class ModifyVolumeStatus(Object, kw_only=True):
 
 
 class NFSVolumeSource(Object, kw_only=True):
+    server: str = field(default_factory=str)
     path: str = field(default_factory=str)
     read_only: bool = False
-    server: str = field(default_factory=str)
 
 
 class NamespaceSpec(Object, kw_only=True):
@@ -697,41 +697,41 @@ class NamespaceSpec(Object, kw_only=True):
 
 
 class NamespaceStatus(Object, kw_only=True):
-    conditions: list[NamespaceCondition] = field(default_factory=list)
     phase: str = ""
+    conditions: list[NamespaceCondition] = field(default_factory=list)
 
 
 class Namespace(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="Namespace".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: NamespaceSpec = field(default_factory=NamespaceSpec)
     status: NamespaceStatus = field(default_factory=NamespaceStatus)
 
 
 class NamespaceCondition(Object, kw_only=True):
+    type: str = field(default_factory=str)
     status: str = field(default_factory=str)
     last_transition_time: Time = ""
-    message: str = ""
     reason: str = ""
-    type: str = field(default_factory=str)
+    message: str = ""
 
 
 class NamespaceList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="NamespaceList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[Namespace] = field(default_factory=empty_list)
 
 
 class NodeSpec(Object, kw_only=True):
-    config_source: NodeConfigSource | None = None
-    external_id: str = field(default="", name="externalID")
     pod_cidr: str = field(default="", name="podCIDR")
-    pod_cidrs: list[str] = field(default_factory=list, name="podCIDRs")
+    external_id: str = field(default="", name="externalID")
     provider_id: str = field(default="", name="providerID")
-    taints: list[Taint] = field(default_factory=list)
     unschedulable: bool = False
+    taints: list[Taint] = field(default_factory=list)
+    config_source: NodeConfigSource | None = None
+    pod_cidrs: list[str] = field(default_factory=list, name="podCIDRs")
 
 
 class NodeDaemonEndpoints(Object, kw_only=True):
@@ -739,52 +739,52 @@ class NodeDaemonEndpoints(Object, kw_only=True):
 
 
 class NodeSystemInfo(Object, kw_only=True):
-    architecture: str = field(default_factory=str)
-    boot_id: str = field(default_factory=str, name="bootID")
-    container_runtime_version: str = field(default_factory=str)
-    kernel_version: str = field(default_factory=str)
-    kube_proxy_version: str = field(default_factory=str)
-    kubelet_version: str = field(default_factory=str)
     machine_id: str = field(default_factory=str, name="machineID")
-    operating_system: str = field(default_factory=str)
-    os_image: str = field(default_factory=str)
-    swap: NodeSwapStatus | None = None
     system_uuid: str = field(default_factory=str, name="systemUUID")
+    boot_id: str = field(default_factory=str, name="bootID")
+    kernel_version: str = field(default_factory=str)
+    os_image: str = field(default_factory=str)
+    container_runtime_version: str = field(default_factory=str)
+    kubelet_version: str = field(default_factory=str)
+    kube_proxy_version: str = field(default_factory=str)
+    operating_system: str = field(default_factory=str)
+    architecture: str = field(default_factory=str)
+    swap: NodeSwapStatus | None = None
 
 
 class NodeStatus(Object, kw_only=True):
-    addresses: list[NodeAddress] = field(default_factory=list)
-    allocatable: dict[str, Quantity] = field(default_factory=dict)
     capacity: dict[str, Quantity] = field(default_factory=dict)
-    conditions: list[NodeCondition] = field(default_factory=list)
-    config: NodeConfigStatus | None = None
-    daemon_endpoints: NodeDaemonEndpoints = field(default_factory=NodeDaemonEndpoints)
-    declared_features: list[str] = field(default_factory=list)
-    features: NodeFeatures | None = None
-    images: list[ContainerImage] = field(default_factory=list)
-    node_info: NodeSystemInfo = field(default_factory=NodeSystemInfo)
+    allocatable: dict[str, Quantity] = field(default_factory=dict)
     phase: str = ""
-    runtime_handlers: list[NodeRuntimeHandler] = field(default_factory=list)
-    volumes_attached: list[AttachedVolume] = field(default_factory=list)
+    conditions: list[NodeCondition] = field(default_factory=list)
+    addresses: list[NodeAddress] = field(default_factory=list)
+    daemon_endpoints: NodeDaemonEndpoints = field(default_factory=NodeDaemonEndpoints)
+    node_info: NodeSystemInfo = field(default_factory=NodeSystemInfo)
+    images: list[ContainerImage] = field(default_factory=list)
     volumes_in_use: list[str] = field(default_factory=list)
+    volumes_attached: list[AttachedVolume] = field(default_factory=list)
+    config: NodeConfigStatus | None = None
+    runtime_handlers: list[NodeRuntimeHandler] = field(default_factory=list)
+    features: NodeFeatures | None = None
+    declared_features: list[str] = field(default_factory=list)
 
 
 class Node(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="Node".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: NodeSpec = field(default_factory=NodeSpec)
     status: NodeStatus = field(default_factory=NodeStatus)
 
 
 class NodeAddress(Object, kw_only=True):
-    address: str = field(default_factory=str)
     type: str = field(default_factory=str)
+    address: str = field(default_factory=str)
 
 
 class NodeAffinity(Object, kw_only=True):
-    preferred_during_scheduling_ignored_during_execution: list[PreferredSchedulingTerm] = field(default_factory=list)
     required_during_scheduling_ignored_during_execution: NodeSelector | None = None
+    preferred_during_scheduling_ignored_during_execution: list[PreferredSchedulingTerm] = field(default_factory=list)
 
 
 class NodeAllocatableResourceClaimStatus(Object, kw_only=True):
@@ -794,12 +794,12 @@ class NodeAllocatableResourceClaimStatus(Object, kw_only=True):
 
 
 class NodeCondition(Object, kw_only=True):
-    status: str = field(default_factory=str)
-    last_heartbeat_time: Time = ""
-    last_transition_time: Time = ""
-    message: str = ""
-    reason: str = ""
     type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
+    last_heartbeat_time: Time | None = field(default_factory=null)
+    last_transition_time: Time | None = field(default_factory=null)
+    reason: str = ""
+    message: str = ""
 
 
 class NodeConfigSource(Object, kw_only=True):
@@ -807,10 +807,10 @@ class NodeConfigSource(Object, kw_only=True):
 
 
 class NodeConfigStatus(Object, kw_only=True):
-    active: NodeConfigSource | None = None
     assigned: NodeConfigSource | None = None
-    error: str = ""
+    active: NodeConfigSource | None = None
     last_known_good: NodeConfigSource | None = None
+    error: str = ""
 
 
 class NodeFeatures(Object, kw_only=True):
@@ -818,15 +818,15 @@ class NodeFeatures(Object, kw_only=True):
 
 
 class NodeList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="NodeList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[Node] = field(default_factory=empty_list)
 
 
 class NodeRuntimeHandler(Object, kw_only=True):
-    features: NodeRuntimeHandlerFeatures | None = None
     name: str = ""
+    features: NodeRuntimeHandlerFeatures | None = None
 
 
 class NodeRuntimeHandlerFeatures(Object, kw_only=True):
@@ -900,8 +900,8 @@ class PersistentVolumeStatus(Object, kw_only=True):
 
 
 class PersistentVolume(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="PersistentVolume".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: PersistentVolumeSpec = field(default_factory=PersistentVolumeSpec)
     status: PersistentVolumeStatus = field(default_factory=PersistentVolumeStatus)
@@ -914,14 +914,14 @@ class VolumeResourceRequirements(Object, kw_only=True):
 
 class PersistentVolumeClaimSpec(Object, kw_only=True):
     access_modes: list[str] = field(default_factory=list)
-    data_source: TypedLocalObjectReference | None = None
-    data_source_ref: TypedObjectReference | None = None
     resources: VolumeResourceRequirements = field(default_factory=VolumeResourceRequirements)
+    volume_name: str = ""
     selector: meta.LabelSelector | None = None
     storage_class_name: str | None = None
-    volume_attributes_class_name: str | None = None
     volume_mode: str | None = None
-    volume_name: str = ""
+    data_source: TypedLocalObjectReference | None = None
+    data_source_ref: TypedObjectReference | None = None
+    volume_attributes_class_name: str | None = None
 
 
 class PersistentVolumeClaimStatus(Object, kw_only=True):
@@ -936,25 +936,25 @@ class PersistentVolumeClaimStatus(Object, kw_only=True):
 
 
 class PersistentVolumeClaim(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="PersistentVolumeClaim".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: PersistentVolumeClaimSpec = field(default_factory=PersistentVolumeClaimSpec)
     status: PersistentVolumeClaimStatus = field(default_factory=PersistentVolumeClaimStatus)
 
 
 class PersistentVolumeClaimCondition(Object, kw_only=True):
-    status: str = field(default_factory=str)
     last_probe_time: Time = ""
     last_transition_time: Time = ""
     message: str = ""
     reason: str = ""
+    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class PersistentVolumeClaimList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="PersistentVolumeClaimList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[PersistentVolumeClaim] = field(default_factory=empty_list)
 
@@ -970,137 +970,137 @@ class PersistentVolumeClaimVolumeSource(Object, kw_only=True):
 
 
 class PersistentVolumeList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="PersistentVolumeList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[PersistentVolume] = field(default_factory=empty_list)
 
 
 class PhotonPersistentDiskVolumeSource(Object, kw_only=True):
-    fs_type: str = ""
     pd_id: str = field(default_factory=str, name="pdID")
+    fs_type: str = ""
 
 
 class PodSpec(Object, kw_only=True):
-    active_deadline_seconds: Int64 | None = None
-    affinity: Affinity | None = None
-    automount_service_account_token: bool | None = None
+    volumes: list[Volume] = field(default_factory=list)
     containers: list[Container] = field(default_factory=empty_list)
-    dns_config: PodDNSConfig | None = None
+    restart_policy: str = ""
+    termination_grace_period_seconds: Int64 | None = None
+    active_deadline_seconds: Int64 | None = None
     dns_policy: str = ""
-    enable_service_links: bool | None = None
-    ephemeral_containers: list[EphemeralContainer] = field(default_factory=list)
-    host_aliases: list[HostAlias] = field(default_factory=list)
-    host_ipc: bool = field(default=False, name="hostIPC")
+    node_selector: dict[str, str] = field(default_factory=dict)
+    service_account_name: str = ""
+    service_account: str = ""
+    node_name: str = ""
     host_network: bool = False
     host_pid: bool = field(default=False, name="hostPID")
-    host_users: bool | None = None
-    hostname: str = ""
-    hostname_override: str | None = None
+    host_ipc: bool = field(default=False, name="hostIPC")
+    security_context: PodSecurityContext | None = None
     image_pull_secrets: list[LocalObjectReference] = field(default_factory=list)
+    hostname: str = ""
+    subdomain: str = ""
+    affinity: Affinity | None = None
+    scheduler_name: str = ""
     init_containers: list[Container] = field(default_factory=list)
-    node_name: str = ""
-    node_selector: dict[str, str] = field(default_factory=dict)
-    os: PodOS | None = None
-    overhead: dict[str, Quantity] = field(default_factory=dict)
-    preemption_policy: str | None = None
-    priority: Int32 | None = None
+    automount_service_account_token: bool | None = None
+    tolerations: list[Toleration] = field(default_factory=list)
+    host_aliases: list[HostAlias] = field(default_factory=list)
     priority_class_name: str = ""
+    priority: Int32 | None = None
+    dns_config: PodDNSConfig | None = None
+    share_process_namespace: bool | None = None
     readiness_gates: list[PodReadinessGate] = field(default_factory=list)
+    runtime_class_name: str | None = None
+    enable_service_links: bool | None = None
+    preemption_policy: str | None = None
+    overhead: dict[str, Quantity] = field(default_factory=dict)
+    topology_spread_constraints: list[TopologySpreadConstraint] = field(default_factory=list)
+    ephemeral_containers: list[EphemeralContainer] = field(default_factory=list)
+    set_hostname_as_fqdn: bool | None = field(default=None, name="setHostnameAsFQDN")
+    os: PodOS | None = None
+    host_users: bool | None = None
+    scheduling_gates: list[PodSchedulingGate] = field(default_factory=list)
     resource_claims: list[PodResourceClaim] = field(default_factory=list)
     resources: ResourceRequirements | None = None
-    restart_policy: str = ""
-    runtime_class_name: str | None = None
-    scheduler_name: str = ""
-    scheduling_gates: list[PodSchedulingGate] = field(default_factory=list)
+    hostname_override: str | None = None
     scheduling_group: PodSchedulingGroup | None = None
-    security_context: PodSecurityContext | None = None
-    service_account: str = ""
-    service_account_name: str = ""
-    set_hostname_as_fqdn: bool | None = field(default=None, name="setHostnameAsFQDN")
-    share_process_namespace: bool | None = None
-    subdomain: str = ""
-    termination_grace_period_seconds: Int64 | None = None
-    tolerations: list[Toleration] = field(default_factory=list)
-    topology_spread_constraints: list[TopologySpreadConstraint] = field(default_factory=list)
-    volumes: list[Volume] = field(default_factory=list)
 
 
 class PodStatus(Object, kw_only=True):
-    allocated_resources: dict[str, Quantity] = field(default_factory=dict)
-    conditions: list[PodCondition] = field(default_factory=list)
-    container_statuses: list[ContainerStatus] = field(default_factory=list)
-    ephemeral_container_statuses: list[ContainerStatus] = field(default_factory=list)
-    extended_resource_claim_status: PodExtendedResourceClaimStatus | None = None
-    host_ip: str = field(default="", name="hostIP")
-    host_ips: list[HostIP] = field(default_factory=list, name="hostIPs")
-    init_container_statuses: list[ContainerStatus] = field(default_factory=list)
-    message: str = ""
-    node_allocatable_resource_claim_statuses: list[NodeAllocatableResourceClaimStatus] = field(default_factory=list)
-    nominated_node_name: str = ""
-    observed_generation: Int64 = 0
     phase: str = ""
-    pod_ip: str = field(default="", name="podIP")
-    pod_ips: list[PodIP] = field(default_factory=list, name="podIPs")
-    qos_class: str = ""
+    conditions: list[PodCondition] = field(default_factory=list)
+    message: str = ""
     reason: str = ""
+    host_ip: str = field(default="", name="hostIP")
+    pod_ip: str = field(default="", name="podIP")
+    start_time: Time = ""
+    container_statuses: list[ContainerStatus] = field(default_factory=list)
+    qos_class: str = ""
+    init_container_statuses: list[ContainerStatus] = field(default_factory=list)
+    nominated_node_name: str = ""
+    pod_ips: list[PodIP] = field(default_factory=list, name="podIPs")
+    ephemeral_container_statuses: list[ContainerStatus] = field(default_factory=list)
     resize: str = ""
     resource_claim_statuses: list[PodResourceClaimStatus] = field(default_factory=list)
+    host_ips: list[HostIP] = field(default_factory=list, name="hostIPs")
+    observed_generation: Int64 = 0
+    extended_resource_claim_status: PodExtendedResourceClaimStatus | None = None
+    allocated_resources: dict[str, Quantity] = field(default_factory=dict)
     resources: ResourceRequirements | None = None
-    start_time: Time = ""
+    node_allocatable_resource_claim_statuses: list[NodeAllocatableResourceClaimStatus] = field(default_factory=list)
 
 
 class Pod(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="Pod".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: PodSpec = field(default_factory=PodSpec)
     status: PodStatus = field(default_factory=PodStatus)
 
 
 class PodAffinity(Object, kw_only=True):
-    preferred_during_scheduling_ignored_during_execution: list[WeightedPodAffinityTerm] = field(default_factory=list)
     required_during_scheduling_ignored_during_execution: list[PodAffinityTerm] = field(default_factory=list)
+    preferred_during_scheduling_ignored_during_execution: list[WeightedPodAffinityTerm] = field(default_factory=list)
 
 
 class PodAffinityTerm(Object, kw_only=True):
     label_selector: meta.LabelSelector | None = None
-    match_label_keys: list[str] = field(default_factory=list)
-    mismatch_label_keys: list[str] = field(default_factory=list)
-    namespace_selector: meta.LabelSelector | None = None
     namespaces: list[str] = field(default_factory=list)
     topology_key: str = field(default_factory=str)
+    namespace_selector: meta.LabelSelector | None = None
+    match_label_keys: list[str] = field(default_factory=list)
+    mismatch_label_keys: list[str] = field(default_factory=list)
 
 
 class PodAntiAffinity(Object, kw_only=True):
-    preferred_during_scheduling_ignored_during_execution: list[WeightedPodAffinityTerm] = field(default_factory=list)
     required_during_scheduling_ignored_during_execution: list[PodAffinityTerm] = field(default_factory=list)
+    preferred_during_scheduling_ignored_during_execution: list[WeightedPodAffinityTerm] = field(default_factory=list)
 
 
 class PodCertificateProjection(Object, kw_only=True):
-    certificate_chain_path: str = ""
-    credential_bundle_path: str = ""
-    key_path: str = ""
+    signer_name: str = field(default_factory=str)
     key_type: str = field(default_factory=str)
     max_expiration_seconds: Int32 | None = None
-    signer_name: str = field(default_factory=str)
+    credential_bundle_path: str = ""
+    key_path: str = ""
+    certificate_chain_path: str = ""
     user_annotations: dict[str, str] = field(default_factory=dict)
 
 
 class PodCondition(Object, kw_only=True):
+    type: str = field(default_factory=str)
     status: str = field(default_factory=str)
-    last_probe_time: Time = ""
-    last_transition_time: Time = ""
+    last_probe_time: Time | None = field(default_factory=null)
+    last_transition_time: Time | None = field(default_factory=null)
+    reason: str = ""
     message: str = ""
     observed_generation: Int64 = 0
-    reason: str = ""
-    type: str = field(default_factory=str)
 
 
 class PodDNSConfig(Object, kw_only=True):
     nameservers: list[str] = field(default_factory=list)
-    options: list[PodDNSConfigOption] = field(default_factory=list)
     searches: list[str] = field(default_factory=list)
+    options: list[PodDNSConfigOption] = field(default_factory=list)
 
 
 class PodDNSConfigOption(Object, kw_only=True):
@@ -1118,8 +1118,8 @@ class PodIP(Object, kw_only=True):
 
 
 class PodList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="PodList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[Pod] = field(default_factory=empty_list)
 
@@ -1152,19 +1152,19 @@ class PodSchedulingGroup(Object, kw_only=True):
 
 
 class PodSecurityContext(Object, kw_only=True):
-    app_armor_profile: AppArmorProfile | None = None
-    fs_group: Int64 | None = None
-    fs_group_change_policy: str | None = None
-    run_as_group: Int64 | None = None
-    run_as_non_root: bool | None = None
-    run_as_user: Int64 | None = None
-    se_linux_change_policy: str | None = None
     se_linux_options: SELinuxOptions | None = None
-    seccomp_profile: SeccompProfile | None = None
+    run_as_user: Int64 | None = None
+    run_as_non_root: bool | None = None
     supplemental_groups: list[Int64] = field(default_factory=list)
-    supplemental_groups_policy: str | None = None
+    fs_group: Int64 | None = None
+    run_as_group: Int64 | None = None
     sysctls: list[Sysctl] = field(default_factory=list)
     windows_options: WindowsSecurityContextOptions | None = None
+    fs_group_change_policy: str | None = None
+    seccomp_profile: SeccompProfile | None = None
+    app_armor_profile: AppArmorProfile | None = None
+    supplemental_groups_policy: str | None = None
+    se_linux_change_policy: str | None = None
 
 
 class PodTemplateSpec(Object, kw_only=True):
@@ -1173,61 +1173,61 @@ class PodTemplateSpec(Object, kw_only=True):
 
 
 class PodTemplate(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="PodTemplate".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
 
 
 class PodTemplateList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="PodTemplateList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[PodTemplate] = field(default_factory=empty_list)
 
 
 class PortStatus(Object, kw_only=True):
-    error: str | None = None
     port: Int32 = field(default_factory=int)
     protocol: str = field(default_factory=str)
+    error: str | None = None
 
 
 class PortworxVolumeSource(Object, kw_only=True):
+    volume_id: str = field(default_factory=str, name="volumeID")
     fs_type: str = ""
     read_only: bool = False
-    volume_id: str = field(default_factory=str, name="volumeID")
 
 
 class PreferredSchedulingTerm(Object, kw_only=True):
-    preference: NodeSelectorTerm = field(default_factory=NodeSelectorTerm)
     weight: Int32 = field(default_factory=int)
+    preference: NodeSelectorTerm = field(default_factory=NodeSelectorTerm)
 
 
 class Probe(Object, kw_only=True):
     exec: ExecAction | None = None
-    failure_threshold: Int32 = 0
-    grpc: GRPCAction | None = None
     http_get: HTTPGetAction | None = None
+    tcp_socket: TCPSocketAction | None = None
+    grpc: GRPCAction | None = None
     initial_delay_seconds: Int32 = 0
+    timeout_seconds: Int32 = 0
     period_seconds: Int32 = 0
     success_threshold: Int32 = 0
-    tcp_socket: TCPSocketAction | None = None
+    failure_threshold: Int32 = 0
     termination_grace_period_seconds: Int64 | None = None
-    timeout_seconds: Int32 = 0
 
 
 class ProjectedVolumeSource(Object, kw_only=True):
-    default_mode: Int32 | None = None
     sources: list[VolumeProjection] = field(default_factory=list)
+    default_mode: Int32 | None = None
 
 
 class QuobyteVolumeSource(Object, kw_only=True):
-    group: str = ""
-    read_only: bool = False
     registry: str = field(default_factory=str)
-    tenant: str = ""
-    user: str = ""
     volume: str = field(default_factory=str)
+    read_only: bool = False
+    user: str = ""
+    group: str = ""
+    tenant: str = ""
 
 
 class RBDPersistentVolumeSource(Object, kw_only=True):
@@ -1242,14 +1242,14 @@ class RBDPersistentVolumeSource(Object, kw_only=True):
 
 
 class RBDVolumeSource(Object, kw_only=True):
-    fs_type: str = ""
-    image: str = field(default_factory=str)
-    keyring: str = ""
     monitors: list[str] = field(default_factory=empty_list)
+    image: str = field(default_factory=str)
+    fs_type: str = ""
     pool: str = ""
-    read_only: bool = False
-    secret_ref: LocalObjectReference | None = None
     user: str = ""
+    keyring: str = ""
+    secret_ref: LocalObjectReference | None = None
+    read_only: bool = False
 
 
 class ReplicationControllerSpec(Object, kw_only=True):
@@ -1269,24 +1269,24 @@ class ReplicationControllerStatus(Object, kw_only=True):
 
 
 class ReplicationController(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="ReplicationController".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: ReplicationControllerSpec = field(default_factory=ReplicationControllerSpec)
     status: ReplicationControllerStatus = field(default_factory=ReplicationControllerStatus)
 
 
 class ReplicationControllerCondition(Object, kw_only=True):
-    status: str = field(default_factory=str)
     last_transition_time: Time = ""
     message: str = ""
     reason: str = ""
+    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
 
 class ReplicationControllerList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="ReplicationControllerList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[ReplicationController] = field(default_factory=empty_list)
 
@@ -1298,14 +1298,14 @@ class ResourceClaim(Object, kw_only=True):
 
 class ResourceFieldSelector(Object, kw_only=True):
     container_name: str = ""
-    divisor: Quantity = field(default_factory=Quantity)
     resource: str = field(default_factory=str)
+    divisor: Quantity = field(default_factory=Quantity)
 
 
 class ResourceHealth(Object, kw_only=True):
+    resource_id: str = field(default_factory=str, name="resourceID")
     health: str = ""
     message: str = ""
-    resource_id: str = field(default_factory=str, name="resourceID")
 
 
 class ResourceQuotaSpec(Object, kw_only=True):
@@ -1320,16 +1320,16 @@ class ResourceQuotaStatus(Object, kw_only=True):
 
 
 class ResourceQuota(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="ResourceQuota".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: ResourceQuotaSpec = field(default_factory=ResourceQuotaSpec)
     status: ResourceQuotaStatus = field(default_factory=ResourceQuotaStatus)
 
 
 class ResourceQuotaList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="ResourceQuotaList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[ResourceQuota] = field(default_factory=empty_list)
 
@@ -1340,10 +1340,10 @@ class ResourceStatus(Object, kw_only=True):
 
 
 class SELinuxOptions(Object, kw_only=True):
-    level: str = ""
+    user: str = ""
     role: str = ""
     type: str = ""
-    user: str = ""
+    level: str = ""
 
 
 class ScaleIOPersistentVolumeSource(Object, kw_only=True):
@@ -1360,16 +1360,16 @@ class ScaleIOPersistentVolumeSource(Object, kw_only=True):
 
 
 class ScaleIOVolumeSource(Object, kw_only=True):
-    fs_type: str = ""
     gateway: str = field(default_factory=str)
-    protection_domain: str = ""
-    read_only: bool = False
+    system: str = field(default_factory=str)
     secret_ref: LocalObjectReference | None = None
     ssl_enabled: bool = False
-    storage_mode: str = ""
+    protection_domain: str = ""
     storage_pool: str = ""
-    system: str = field(default_factory=str)
+    storage_mode: str = ""
     volume_name: str = ""
+    fs_type: str = ""
+    read_only: bool = False
 
 
 class ScopeSelector(Object, kw_only=True):
@@ -1383,18 +1383,18 @@ class ScopedResourceSelectorRequirement(Object, kw_only=True):
 
 
 class SeccompProfile(Object, kw_only=True):
-    localhost_profile: str | None = None
     type: str = field(default_factory=str)
+    localhost_profile: str | None = None
 
 
 class Secret(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="Secret".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     data: dict[str, bytes] = field(default_factory=dict)
-    immutable: bool | None = None
-    string_data: dict[str, str] = field(default_factory=dict)
     type: str = ""
+    string_data: dict[str, str] = field(default_factory=dict)
+    immutable: bool | None = None
 
 
 class SecretEnvSource(Object, kw_only=True):
@@ -1403,21 +1403,21 @@ class SecretEnvSource(Object, kw_only=True):
 
 
 class SecretKeySelector(Object, kw_only=True):
-    key: str = field(default_factory=str)
     name: str = ""
+    key: str = field(default_factory=str)
     optional: bool | None = None
 
 
 class SecretList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="SecretList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[Secret] = field(default_factory=empty_list)
 
 
 class SecretProjection(Object, kw_only=True):
-    items: list[KeyToPath] = field(default_factory=list)
     name: str = ""
+    items: list[KeyToPath] = field(default_factory=list)
     optional: bool | None = None
 
 
@@ -1427,75 +1427,75 @@ class SecretReference(Object, kw_only=True):
 
 
 class SecretVolumeSource(Object, kw_only=True):
-    default_mode: Int32 | None = None
-    items: list[KeyToPath] = field(default_factory=list)
-    optional: bool | None = None
     secret_name: str = ""
+    items: list[KeyToPath] = field(default_factory=list)
+    default_mode: Int32 | None = None
+    optional: bool | None = None
 
 
 class SecurityContext(Object, kw_only=True):
-    allow_privilege_escalation: bool | None = None
-    app_armor_profile: AppArmorProfile | None = None
     capabilities: Capabilities | None = None
     privileged: bool | None = None
-    proc_mount: str | None = None
-    read_only_root_filesystem: bool | None = None
+    se_linux_options: SELinuxOptions | None = None
+    windows_options: WindowsSecurityContextOptions | None = None
+    run_as_user: Int64 | None = None
     run_as_group: Int64 | None = None
     run_as_non_root: bool | None = None
-    run_as_user: Int64 | None = None
-    se_linux_options: SELinuxOptions | None = None
+    read_only_root_filesystem: bool | None = None
+    allow_privilege_escalation: bool | None = None
+    proc_mount: str | None = None
     seccomp_profile: SeccompProfile | None = None
-    windows_options: WindowsSecurityContextOptions | None = None
+    app_armor_profile: AppArmorProfile | None = None
 
 
 class ServiceSpec(Object, kw_only=True):
-    allocate_load_balancer_node_ports: bool | None = None
+    ports: list[ServicePort] = field(default_factory=list)
+    selector: dict[str, str] = field(default_factory=dict)
     cluster_ip: str = field(default="", name="clusterIP")
-    cluster_ips: list[str] = field(default_factory=list, name="clusterIPs")
+    type: str = ""
     external_ips: list[str] = field(default_factory=list, name="externalIPs")
+    session_affinity: str = ""
+    load_balancer_ip: str = field(default="", name="loadBalancerIP")
+    load_balancer_source_ranges: list[str] = field(default_factory=list)
     external_name: str = ""
     external_traffic_policy: str = ""
     health_check_node_port: Int32 = 0
-    internal_traffic_policy: str | None = None
-    ip_families: list[str] = field(default_factory=list)
-    ip_family_policy: str | None = None
-    load_balancer_class: str | None = None
-    load_balancer_ip: str = field(default="", name="loadBalancerIP")
-    load_balancer_source_ranges: list[str] = field(default_factory=list)
-    ports: list[ServicePort] = field(default_factory=list)
     publish_not_ready_addresses: bool = False
-    selector: dict[str, str] = field(default_factory=dict)
-    session_affinity: str = ""
     session_affinity_config: SessionAffinityConfig | None = None
+    ip_family_policy: str | None = None
+    cluster_ips: list[str] = field(default_factory=list, name="clusterIPs")
+    ip_families: list[str] = field(default_factory=list)
+    allocate_load_balancer_node_ports: bool | None = None
+    load_balancer_class: str | None = None
+    internal_traffic_policy: str | None = None
     traffic_distribution: str | None = None
-    type: str = ""
 
 
 class ServiceStatus(Object, kw_only=True):
-    conditions: list[meta.Condition] = field(default_factory=list)
     load_balancer: LoadBalancerStatus = field(default_factory=LoadBalancerStatus)
+    conditions: list[meta.Condition] = field(default_factory=list)
 
 
 class Service(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="Service".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: ServiceSpec = field(default_factory=ServiceSpec)
     status: ServiceStatus = field(default_factory=ServiceStatus)
 
 
 class ServiceAccount(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="ServiceAccount".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
-    automount_service_account_token: bool | None = None
-    image_pull_secrets: list[LocalObjectReference] = field(default_factory=list)
     secrets: list[ObjectReference] = field(default_factory=list)
+    image_pull_secrets: list[LocalObjectReference] = field(default_factory=list)
+    automount_service_account_token: bool | None = None
 
 
 class ServiceAccountList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="ServiceAccountList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[ServiceAccount] = field(default_factory=empty_list)
 
@@ -1507,19 +1507,19 @@ class ServiceAccountTokenProjection(Object, kw_only=True):
 
 
 class ServiceList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="ServiceList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[Service] = field(default_factory=empty_list)
 
 
 class ServicePort(Object, kw_only=True):
-    app_protocol: str | None = None
     name: str = ""
-    node_port: Int32 = 0
-    port: Int32 = field(default_factory=int)
     protocol: str = ""
+    app_protocol: str | None = None
+    port: Int32 = field(default_factory=int)
     target_port: IntOrString | None = None
+    node_port: Int32 = 0
 
 
 class SessionAffinityConfig(Object, kw_only=True):
@@ -1539,11 +1539,11 @@ class StorageOSPersistentVolumeSource(Object, kw_only=True):
 
 
 class StorageOSVolumeSource(Object, kw_only=True):
+    volume_name: str = ""
+    volume_namespace: str = ""
     fs_type: str = ""
     read_only: bool = False
     secret_ref: LocalObjectReference | None = None
-    volume_name: str = ""
-    volume_namespace: str = ""
 
 
 class Sysctl(Object, kw_only=True):
@@ -1552,23 +1552,23 @@ class Sysctl(Object, kw_only=True):
 
 
 class TCPSocketAction(Object, kw_only=True):
-    host: str = ""
     port: IntOrString = field(default_factory=int)
+    host: str = ""
 
 
 class Taint(Object, kw_only=True):
-    effect: str = field(default_factory=str)
     key: str = field(default_factory=str)
-    time_added: Time = ""
     value: str = ""
+    effect: str = field(default_factory=str)
+    time_added: Time = ""
 
 
 class Toleration(Object, kw_only=True):
-    effect: str = ""
     key: str = ""
     operator: str = ""
-    toleration_seconds: Int64 | None = None
     value: str = ""
+    effect: str = ""
+    toleration_seconds: Int64 | None = None
 
 
 class TopologySelectorLabelRequirement(Object, kw_only=True):
@@ -1581,81 +1581,81 @@ class TopologySelectorTerm(Object, kw_only=True):
 
 
 class TopologySpreadConstraint(Object, kw_only=True):
-    label_selector: meta.LabelSelector | None = None
-    match_label_keys: list[str] = field(default_factory=list)
     max_skew: Int32 = field(default_factory=int)
+    topology_key: str = field(default_factory=str)
+    when_unsatisfiable: str = field(default_factory=str)
+    label_selector: meta.LabelSelector | None = None
     min_domains: Int32 | None = None
     node_affinity_policy: str | None = None
     node_taints_policy: str | None = None
-    topology_key: str = field(default_factory=str)
-    when_unsatisfiable: str = field(default_factory=str)
+    match_label_keys: list[str] = field(default_factory=list)
 
 
 class TypedLocalObjectReference(Object, kw_only=True):
-    kind: str = field(default_factory=str)
     api_group: str | None = None
+    kind: str = field(default_factory=str)
     name: str = field(default_factory=str)
 
 
 class TypedObjectReference(Object, kw_only=True):
-    kind: str = field(default_factory=str)
     api_group: str | None = None
+    kind: str = field(default_factory=str)
     name: str = field(default_factory=str)
     namespace: str | None = None
 
 
 class Volume(Object, kw_only=True):
-    aws_elastic_block_store: AWSElasticBlockStoreVolumeSource | None = None
-    azure_disk: AzureDiskVolumeSource | None = None
-    azure_file: AzureFileVolumeSource | None = None
-    cephfs: CephFSVolumeSource | None = None
-    cinder: CinderVolumeSource | None = None
-    config_map: ConfigMapVolumeSource | None = None
-    csi: CSIVolumeSource | None = None
-    downward_api: DownwardAPIVolumeSource | None = field(default=None, name="downwardAPI")
-    empty_dir: EmptyDirVolumeSource | None = None
-    ephemeral: EphemeralVolumeSource | None = None
-    fc: FCVolumeSource | None = None
-    flex_volume: FlexVolumeSource | None = None
-    flocker: FlockerVolumeSource | None = None
-    gce_persistent_disk: GCEPersistentDiskVolumeSource | None = None
-    git_repo: GitRepoVolumeSource | None = None
-    glusterfs: GlusterfsVolumeSource | None = None
-    host_path: HostPathVolumeSource | None = None
-    image: ImageVolumeSource | None = None
-    iscsi: ISCSIVolumeSource | None = None
     name: str = field(default_factory=str)
+    host_path: HostPathVolumeSource | None = None
+    empty_dir: EmptyDirVolumeSource | None = None
+    gce_persistent_disk: GCEPersistentDiskVolumeSource | None = None
+    aws_elastic_block_store: AWSElasticBlockStoreVolumeSource | None = None
+    git_repo: GitRepoVolumeSource | None = None
+    secret: SecretVolumeSource | None = None
     nfs: NFSVolumeSource | None = None
+    iscsi: ISCSIVolumeSource | None = None
+    glusterfs: GlusterfsVolumeSource | None = None
     persistent_volume_claim: PersistentVolumeClaimVolumeSource | None = None
+    rbd: RBDVolumeSource | None = None
+    flex_volume: FlexVolumeSource | None = None
+    cinder: CinderVolumeSource | None = None
+    cephfs: CephFSVolumeSource | None = None
+    flocker: FlockerVolumeSource | None = None
+    downward_api: DownwardAPIVolumeSource | None = field(default=None, name="downwardAPI")
+    fc: FCVolumeSource | None = None
+    azure_file: AzureFileVolumeSource | None = None
+    config_map: ConfigMapVolumeSource | None = None
+    vsphere_volume: VsphereVirtualDiskVolumeSource | None = None
+    quobyte: QuobyteVolumeSource | None = None
+    azure_disk: AzureDiskVolumeSource | None = None
     photon_persistent_disk: PhotonPersistentDiskVolumeSource | None = None
     portworx_volume: PortworxVolumeSource | None = None
-    projected: ProjectedVolumeSource | None = None
-    quobyte: QuobyteVolumeSource | None = None
-    rbd: RBDVolumeSource | None = None
     scale_io: ScaleIOVolumeSource | None = field(default=None, name="scaleIO")
-    secret: SecretVolumeSource | None = None
+    projected: ProjectedVolumeSource | None = None
     storageos: StorageOSVolumeSource | None = None
-    vsphere_volume: VsphereVirtualDiskVolumeSource | None = None
+    csi: CSIVolumeSource | None = None
+    ephemeral: EphemeralVolumeSource | None = None
+    image: ImageVolumeSource | None = None
 
 
 class VolumeDevice(Object, kw_only=True):
-    device_path: str = field(default_factory=str)
     name: str = field(default_factory=str)
+    device_path: str = field(default_factory=str)
 
 
 class VolumeMount(Object, kw_only=True):
-    mount_path: str = field(default_factory=str)
-    mount_propagation: str | None = None
     name: str = field(default_factory=str)
     read_only: bool = False
-    recursive_read_only: str | None = None
+    mount_path: str = field(default_factory=str)
     sub_path: str = ""
+    mount_propagation: str | None = None
     sub_path_expr: str = ""
+    recursive_read_only: str | None = None
 
 
 class VolumeMountStatus(Object, kw_only=True):
-    mount_path: str = field(default_factory=str)
     name: str = field(default_factory=str)
+    mount_path: str = field(default_factory=str)
     read_only: bool = False
     recursive_read_only: str | None = None
     volume_status: VolumeStatus | None = None
@@ -1666,12 +1666,12 @@ class VolumeNodeAffinity(Object, kw_only=True):
 
 
 class VolumeProjection(Object, kw_only=True):
-    cluster_trust_bundle: ClusterTrustBundleProjection | None = None
-    config_map: ConfigMapProjection | None = None
-    downward_api: DownwardAPIProjection | None = field(default=None, name="downwardAPI")
-    pod_certificate: PodCertificateProjection | None = None
     secret: SecretProjection | None = None
+    downward_api: DownwardAPIProjection | None = field(default=None, name="downwardAPI")
+    config_map: ConfigMapProjection | None = None
     service_account_token: ServiceAccountTokenProjection | None = None
+    cluster_trust_bundle: ClusterTrustBundleProjection | None = None
+    pod_certificate: PodCertificateProjection | None = None
 
 
 class VolumeStatus(Object, kw_only=True):
@@ -1679,22 +1679,22 @@ class VolumeStatus(Object, kw_only=True):
 
 
 class VsphereVirtualDiskVolumeSource(Object, kw_only=True):
-    fs_type: str = ""
-    storage_policy_id: str = field(default="", name="storagePolicyID")
-    storage_policy_name: str = ""
     volume_path: str = field(default_factory=str)
+    fs_type: str = ""
+    storage_policy_name: str = ""
+    storage_policy_id: str = field(default="", name="storagePolicyID")
 
 
 class WeightedPodAffinityTerm(Object, kw_only=True):
-    pod_affinity_term: PodAffinityTerm = field(default_factory=PodAffinityTerm)
     weight: Int32 = field(default_factory=int)
+    pod_affinity_term: PodAffinityTerm = field(default_factory=PodAffinityTerm)
 
 
 class WindowsSecurityContextOptions(Object, kw_only=True):
-    gmsa_credential_spec: str | None = None
     gmsa_credential_spec_name: str | None = None
-    host_process: bool | None = None
+    gmsa_credential_spec: str | None = None
     run_as_user_name: str | None = None
+    host_process: bool | None = None
 
 
 # How lists and maps merge, per struct and attribute. Lists that are not here are replaced as a whole,

@@ -39,8 +39,8 @@ class EndpointPort(Object, kw_only=True):
 
 
 class EndpointSlice(Object, kw_only=True):
-    api_version: str = field(default_factory="discovery.k8s.io/v1".__str__)
     kind: str = field(default_factory="EndpointSlice".__str__)
+    api_version: str = field(default_factory="discovery.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     address_type: str = field(default_factory=str)
     endpoints: list[Endpoint] = field(default_factory=list)
@@ -48,8 +48,8 @@ class EndpointSlice(Object, kw_only=True):
 
 
 class EndpointSliceList(Object, kw_only=True):
-    api_version: str = field(default_factory="discovery.k8s.io/v1".__str__)
     kind: str = field(default_factory="EndpointSliceList".__str__)
+    api_version: str = field(default_factory="discovery.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[EndpointSlice] = field(default_factory=empty_list)
 

@@ -6,32 +6,32 @@ from msgspec import field
 
 from podling.api.core import v1 as core
 from podling.api.meta import v1 as meta
-from podling.api.types import Int32, Merge, MicroTime, Object, Time, empty_list
+from podling.api.types import Int32, Merge, MicroTime, Object, Time, empty_list, null
 
 
 class Event(Object, kw_only=True):
-    api_version: str = field(default_factory="events.k8s.io/v1".__str__)
     kind: str = field(default_factory="Event".__str__)
+    api_version: str = field(default_factory="events.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
+    event_time: MicroTime | None = field(default_factory=null)
+    series: EventSeries | None = None
+    reporting_controller: str = ""
+    reporting_instance: str = ""
     action: str = ""
-    deprecated_count: Int32 = 0
-    deprecated_first_timestamp: Time = ""
-    deprecated_last_timestamp: Time = ""
-    deprecated_source: core.EventSource = field(default_factory=core.EventSource)
-    event_time: MicroTime = ""
-    note: str = ""
     reason: str = ""
     regarding: core.ObjectReference = field(default_factory=core.ObjectReference)
     related: core.ObjectReference | None = None
-    reporting_controller: str = ""
-    reporting_instance: str = ""
-    series: EventSeries | None = None
+    note: str = ""
     type: str = ""
+    deprecated_source: core.EventSource = field(default_factory=core.EventSource)
+    deprecated_first_timestamp: Time | None = field(default_factory=null)
+    deprecated_last_timestamp: Time | None = field(default_factory=null)
+    deprecated_count: Int32 = 0
 
 
 class EventList(Object, kw_only=True):
-    api_version: str = field(default_factory="events.k8s.io/v1".__str__)
     kind: str = field(default_factory="EventList".__str__)
+    api_version: str = field(default_factory="events.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[Event] = field(default_factory=empty_list)
 

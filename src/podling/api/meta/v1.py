@@ -15,26 +15,26 @@ class GroupVersionForDiscovery(Object, kw_only=True):
 
 
 class APIGroup(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="APIGroup".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     name: str = field(default_factory=str)
+    versions: list[GroupVersionForDiscovery] = field(default_factory=empty_list)
     preferred_version: GroupVersionForDiscovery = field(default_factory=GroupVersionForDiscovery)
     server_address_by_client_cidrs: list[ServerAddressByClientCIDR] = field(
         default_factory=list, name="serverAddressByClientCIDRs"
     )
-    versions: list[GroupVersionForDiscovery] = field(default_factory=empty_list)
 
 
 class APIGroupList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="APIGroupList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     groups: list[APIGroup] = field(default_factory=empty_list)
 
 
 class APIResource(Object, kw_only=True):
-    kind: str = field(default_factory=str)
     categories: list[str] = field(default_factory=list)
     group: str = ""
+    kind: str = field(default_factory=str)
     name: str = field(default_factory=str)
     namespaced: bool = field(default_factory=bool)
     short_names: list[str] = field(default_factory=list)
@@ -45,15 +45,15 @@ class APIResource(Object, kw_only=True):
 
 
 class APIResourceList(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="APIResourceList".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     group_version: str = field(default_factory=str)
     resources: list[APIResource] = field(default_factory=empty_list)
 
 
 class APIVersions(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="APIVersions".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     server_address_by_client_cidrs: list[ServerAddressByClientCIDR] = field(
         default_factory=empty_list, name="serverAddressByClientCIDRs"
     )
@@ -61,23 +61,23 @@ class APIVersions(Object, kw_only=True):
 
 
 class Condition(Object, kw_only=True):
-    status: str = field(default_factory=str)
-    last_transition_time: Time = ""
-    message: str = field(default_factory=str)
-    observed_generation: Int64 = 0
-    reason: str = field(default_factory=str)
     type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
+    observed_generation: Int64 = 0
+    last_transition_time: Time = ""
+    reason: str = field(default_factory=str)
+    message: str = field(default_factory=str)
 
 
 class DeleteOptions(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="DeleteOptions".__str__)
-    dry_run: list[str] = field(default_factory=list)
+    api_version: str = field(default_factory="v1".__str__)
     grace_period_seconds: Int64 | None = None
-    ignore_store_read_error_with_cluster_breaking_potential: bool | None = None
-    orphan_dependents: bool | None = None
     preconditions: Preconditions | None = None
+    orphan_dependents: bool | None = None
     propagation_policy: str | None = None
+    dry_run: list[str] = field(default_factory=list)
+    ignore_store_read_error_with_cluster_breaking_potential: bool | None = None
 
 
 class FieldSelectorRequirement(Object, kw_only=True):
@@ -92,8 +92,8 @@ class GroupResource(Object, kw_only=True):
 
 
 class LabelSelector(Object, kw_only=True):
-    match_expressions: list[LabelSelectorRequirement] = field(default_factory=list)
     match_labels: dict[str, str] = field(default_factory=dict)
+    match_expressions: list[LabelSelectorRequirement] = field(default_factory=list)
 
 
 class LabelSelectorRequirement(Object, kw_only=True):
@@ -103,66 +103,66 @@ class LabelSelectorRequirement(Object, kw_only=True):
 
 
 class ListMeta(Object, kw_only=True):
+    self_link: str = ""
+    resource_version: str = ""
     continue_: str = ""
     remaining_item_count: Int64 | None = None
-    resource_version: str = ""
-    self_link: str = ""
     shard_info: ShardInfo | None = None
 
 
 class ManagedFieldsEntry(Object, kw_only=True):
-    api_version: str = ""
-    fields_type: str = ""
-    fields_v_1: Any = None
     manager: str = ""
     operation: str = ""
-    subresource: str = ""
+    api_version: str = ""
     time: Time = ""
+    fields_type: str = ""
+    fields_v_1: Any = None
+    subresource: str = ""
 
 
 class ObjectMeta(Object, kw_only=True):
-    annotations: dict[str, str] = field(default_factory=dict)
-    creation_timestamp: Time = ""
-    deletion_grace_period_seconds: Int64 | None = None
-    deletion_timestamp: Time = ""
-    finalizers: list[str] = field(default_factory=list)
-    generate_name: str = ""
-    generation: Int64 = 0
-    labels: dict[str, str] = field(default_factory=dict)
-    managed_fields: list[ManagedFieldsEntry] = field(default_factory=list)
     name: str = ""
+    generate_name: str = ""
     namespace: str = ""
-    owner_references: list[OwnerReference] = field(default_factory=list)
-    resource_version: str = ""
     self_link: str = ""
     uid: str = ""
+    resource_version: str = ""
+    generation: Int64 = 0
+    creation_timestamp: Time = ""
+    deletion_timestamp: Time = ""
+    deletion_grace_period_seconds: Int64 | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    owner_references: list[OwnerReference] = field(default_factory=list)
+    finalizers: list[str] = field(default_factory=list)
+    managed_fields: list[ManagedFieldsEntry] = field(default_factory=list)
 
 
 class OwnerReference(Object, kw_only=True):
-    api_version: str = field(default_factory=str)
     kind: str = field(default_factory=str)
-    block_owner_deletion: bool | None = None
-    controller: bool | None = None
     name: str = field(default_factory=str)
     uid: str = field(default_factory=str)
+    api_version: str = field(default_factory=str)
+    controller: bool | None = None
+    block_owner_deletion: bool | None = None
 
 
 class PartialObjectMetadata(Object, kw_only=True):
-    api_version: str = field(default_factory="meta.k8s.io/v1".__str__)
     kind: str = field(default_factory="PartialObjectMetadata".__str__)
+    api_version: str = field(default_factory="meta.k8s.io/v1".__str__)
     metadata: ObjectMeta = field(default_factory=ObjectMeta)
 
 
 class PartialObjectMetadataList(Object, kw_only=True):
-    api_version: str = field(default_factory="meta.k8s.io/v1".__str__)
     kind: str = field(default_factory="PartialObjectMetadataList".__str__)
+    api_version: str = field(default_factory="meta.k8s.io/v1".__str__)
     metadata: ListMeta = field(default_factory=ListMeta)
     items: list[PartialObjectMetadata] = field(default_factory=empty_list)
 
 
 class Preconditions(Object, kw_only=True):
-    resource_version: str | None = None
     uid: str | None = None
+    resource_version: str | None = None
 
 
 class ServerAddressByClientCIDR(Object, kw_only=True):
@@ -175,34 +175,34 @@ class ShardInfo(Object, kw_only=True):
 
 
 class Status(Object, kw_only=True):
-    api_version: str = field(default_factory="v1".__str__)
     kind: str = field(default_factory="Status".__str__)
+    api_version: str = field(default_factory="v1".__str__)
     metadata: ListMeta = field(default_factory=ListMeta)
     status: str = ""
-    code: Int32 = 0
-    details: StatusDetails | None = None
     message: str = ""
     reason: str = ""
+    details: StatusDetails | None = None
+    code: Int32 = 0
 
 
 class StatusCause(Object, kw_only=True):
-    field: str = ""
-    message: str = ""
     reason: str = ""
+    message: str = ""
+    field: str = ""
 
 
 class StatusDetails(Object, kw_only=True):
-    kind: str = ""
-    causes: list[StatusCause] = field(default_factory=list)
-    group: str = ""
     name: str = ""
-    retry_after_seconds: Int32 = 0
+    group: str = ""
+    kind: str = ""
     uid: str = ""
+    causes: list[StatusCause] = field(default_factory=list)
+    retry_after_seconds: Int32 = 0
 
 
 class Table(Object, kw_only=True):
-    api_version: str = field(default_factory="meta.k8s.io/v1".__str__)
     kind: str = field(default_factory="Table".__str__)
+    api_version: str = field(default_factory="meta.k8s.io/v1".__str__)
     metadata: ListMeta = field(default_factory=ListMeta)
     column_definitions: list[TableColumnDefinition] = field(default_factory=empty_list)
     rows: list[TableRow] = field(default_factory=empty_list)
@@ -223,8 +223,8 @@ class TableRow(Object, kw_only=True):
 
 
 class TableRowCondition(Object, kw_only=True):
-    status: str = field(default_factory=str)
     type: str = field(default_factory=str)
+    status: str = field(default_factory=str)
     reason: str = ""
     message: str = ""
 

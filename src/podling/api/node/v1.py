@@ -15,8 +15,8 @@ class Overhead(Object, kw_only=True):
 
 
 class RuntimeClass(Object, kw_only=True):
-    api_version: str = field(default_factory="node.k8s.io/v1".__str__)
     kind: str = field(default_factory="RuntimeClass".__str__)
+    api_version: str = field(default_factory="node.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     handler: str = field(default_factory=str)
     overhead: Overhead | None = None
@@ -24,8 +24,8 @@ class RuntimeClass(Object, kw_only=True):
 
 
 class RuntimeClassList(Object, kw_only=True):
-    api_version: str = field(default_factory="node.k8s.io/v1".__str__)
     kind: str = field(default_factory="RuntimeClassList".__str__)
+    api_version: str = field(default_factory="node.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[RuntimeClass] = field(default_factory=empty_list)
 

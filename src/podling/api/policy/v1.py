@@ -9,8 +9,8 @@ from podling.api.types import Int32, Int64, IntOrString, Merge, Object, Time, em
 
 
 class Eviction(Object, kw_only=True):
-    api_version: str = field(default_factory="policy/v1".__str__)
     kind: str = field(default_factory="Eviction".__str__)
+    api_version: str = field(default_factory="policy/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     delete_options: meta.DeleteOptions | None = None
 
@@ -33,16 +33,16 @@ class PodDisruptionBudgetStatus(Object, kw_only=True):
 
 
 class PodDisruptionBudget(Object, kw_only=True):
-    api_version: str = field(default_factory="policy/v1".__str__)
     kind: str = field(default_factory="PodDisruptionBudget".__str__)
+    api_version: str = field(default_factory="policy/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: PodDisruptionBudgetSpec = field(default_factory=PodDisruptionBudgetSpec)
     status: PodDisruptionBudgetStatus = field(default_factory=PodDisruptionBudgetStatus)
 
 
 class PodDisruptionBudgetList(Object, kw_only=True):
-    api_version: str = field(default_factory="policy/v1".__str__)
     kind: str = field(default_factory="PodDisruptionBudgetList".__str__)
+    api_version: str = field(default_factory="policy/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[PodDisruptionBudget] = field(default_factory=empty_list)
 

@@ -13,37 +13,37 @@ class AggregationRule(Object, kw_only=True):
 
 
 class ClusterRole(Object, kw_only=True):
-    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     kind: str = field(default_factory="ClusterRole".__str__)
+    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     aggregation_rule: AggregationRule | None = None
     rules: list[PolicyRule] = field(default_factory=list)
 
 
 class RoleRef(Object, kw_only=True):
-    kind: str = field(default_factory=str)
     api_group: str = ""
+    kind: str = field(default_factory=str)
     name: str = field(default_factory=str)
 
 
 class ClusterRoleBinding(Object, kw_only=True):
-    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     kind: str = field(default_factory="ClusterRoleBinding".__str__)
+    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     role_ref: RoleRef = field(default_factory=RoleRef)
     subjects: list[Subject] = field(default_factory=list)
 
 
 class ClusterRoleBindingList(Object, kw_only=True):
-    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     kind: str = field(default_factory="ClusterRoleBindingList".__str__)
+    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[ClusterRoleBinding] = field(default_factory=empty_list)
 
 
 class ClusterRoleList(Object, kw_only=True):
-    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     kind: str = field(default_factory="ClusterRoleList".__str__)
+    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[ClusterRole] = field(default_factory=empty_list)
 
@@ -57,37 +57,37 @@ class PolicyRule(Object, kw_only=True):
 
 
 class Role(Object, kw_only=True):
-    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     kind: str = field(default_factory="Role".__str__)
+    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     rules: list[PolicyRule] = field(default_factory=list)
 
 
 class RoleBinding(Object, kw_only=True):
-    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     kind: str = field(default_factory="RoleBinding".__str__)
+    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     role_ref: RoleRef = field(default_factory=RoleRef)
     subjects: list[Subject] = field(default_factory=list)
 
 
 class RoleBindingList(Object, kw_only=True):
-    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     kind: str = field(default_factory="RoleBindingList".__str__)
+    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[RoleBinding] = field(default_factory=empty_list)
 
 
 class RoleList(Object, kw_only=True):
-    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     kind: str = field(default_factory="RoleList".__str__)
+    api_version: str = field(default_factory="rbac.authorization.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[Role] = field(default_factory=empty_list)
 
 
 class Subject(Object, kw_only=True):
-    kind: str = field(default_factory=str)
     api_group: str = ""
+    kind: str = field(default_factory=str)
     name: str = field(default_factory=str)
     namespace: str = ""
 

@@ -9,8 +9,8 @@ from podling.api.types import Int32, Merge, Object, empty_list
 
 
 class PriorityClass(Object, kw_only=True):
-    api_version: str = field(default_factory="scheduling.k8s.io/v1".__str__)
     kind: str = field(default_factory="PriorityClass".__str__)
+    api_version: str = field(default_factory="scheduling.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     description: str = ""
     global_default: bool = False
@@ -19,8 +19,8 @@ class PriorityClass(Object, kw_only=True):
 
 
 class PriorityClassList(Object, kw_only=True):
-    api_version: str = field(default_factory="scheduling.k8s.io/v1".__str__)
     kind: str = field(default_factory="PriorityClassList".__str__)
+    api_version: str = field(default_factory="scheduling.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[PriorityClass] = field(default_factory=empty_list)
 

@@ -25,15 +25,15 @@ class CSIDriverSpec(Object, kw_only=True):
 
 
 class CSIDriver(Object, kw_only=True):
-    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     kind: str = field(default_factory="CSIDriver".__str__)
+    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: CSIDriverSpec = field(default_factory=CSIDriverSpec)
 
 
 class CSIDriverList(Object, kw_only=True):
-    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     kind: str = field(default_factory="CSIDriverList".__str__)
+    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[CSIDriver] = field(default_factory=empty_list)
 
@@ -43,8 +43,8 @@ class CSINodeSpec(Object, kw_only=True):
 
 
 class CSINode(Object, kw_only=True):
-    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     kind: str = field(default_factory="CSINode".__str__)
+    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: CSINodeSpec = field(default_factory=CSINodeSpec)
 
@@ -57,15 +57,15 @@ class CSINodeDriver(Object, kw_only=True):
 
 
 class CSINodeList(Object, kw_only=True):
-    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     kind: str = field(default_factory="CSINodeList".__str__)
+    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[CSINode] = field(default_factory=empty_list)
 
 
 class CSIStorageCapacity(Object, kw_only=True):
-    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     kind: str = field(default_factory="CSIStorageCapacity".__str__)
+    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     capacity: Quantity | None = None
     maximum_volume_size: Quantity | None = None
@@ -74,15 +74,15 @@ class CSIStorageCapacity(Object, kw_only=True):
 
 
 class CSIStorageCapacityList(Object, kw_only=True):
-    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     kind: str = field(default_factory="CSIStorageCapacityList".__str__)
+    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[CSIStorageCapacity] = field(default_factory=empty_list)
 
 
 class StorageClass(Object, kw_only=True):
-    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     kind: str = field(default_factory="StorageClass".__str__)
+    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     allow_volume_expansion: bool | None = None
     allowed_topologies: list[core.TopologySelectorTerm] = field(default_factory=list)
@@ -94,8 +94,8 @@ class StorageClass(Object, kw_only=True):
 
 
 class StorageClassList(Object, kw_only=True):
-    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     kind: str = field(default_factory="StorageClassList".__str__)
+    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[StorageClass] = field(default_factory=empty_list)
 
@@ -124,31 +124,31 @@ class VolumeAttachmentStatus(Object, kw_only=True):
 
 
 class VolumeAttachment(Object, kw_only=True):
-    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     kind: str = field(default_factory="VolumeAttachment".__str__)
+    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     spec: VolumeAttachmentSpec = field(default_factory=VolumeAttachmentSpec)
     status: VolumeAttachmentStatus = field(default_factory=VolumeAttachmentStatus)
 
 
 class VolumeAttachmentList(Object, kw_only=True):
-    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     kind: str = field(default_factory="VolumeAttachmentList".__str__)
+    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[VolumeAttachment] = field(default_factory=empty_list)
 
 
 class VolumeAttributesClass(Object, kw_only=True):
-    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     kind: str = field(default_factory="VolumeAttributesClass".__str__)
+    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     metadata: meta.ObjectMeta = field(default_factory=meta.ObjectMeta)
     driver_name: str = field(default_factory=str)
     parameters: dict[str, str] = field(default_factory=dict)
 
 
 class VolumeAttributesClassList(Object, kw_only=True):
-    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     kind: str = field(default_factory="VolumeAttributesClassList".__str__)
+    api_version: str = field(default_factory="storage.k8s.io/v1".__str__)
     metadata: meta.ListMeta = field(default_factory=meta.ListMeta)
     items: list[VolumeAttributesClass] = field(default_factory=empty_list)
 

@@ -43,8 +43,16 @@ def _metadata_update(new: Any, old: Any) -> list[FieldError]:
     return errors
 
 
+def _core_event_create(obj: core.Event) -> list[FieldError]:
+    errors = event.validate_core(obj)
+    if not errors:
+        # Events of the core group may have names that no other kind may have.
+        meta.object_meta(obj.metadata, errors, name_check=meta.path_segment_name)
+    return errors
+
+
 def _core_event_update(new: core.Event, old: core.Event) -> list[FieldError]:
-    return event.validate_core(new)
+    return [*_metadata_update(new, old), *event.validate_core(new)]
 
 
 _METADATA_ONLY = _Checks(_metadata_create, _metadata_update, _metadata_update)
@@ -57,7 +65,7 @@ _CHECKS: dict[type, _Checks] = {
     core.Node: _Checks(node.validate_create, node.validate_update, node.validate_update),
     core.Service: _Checks(service.validate_create, service.validate_update, service.validate_status_update),
     core.Endpoints: _Checks(endpoints.validate_create, endpoints.validate_update, _metadata_update),
-    core.Event: _Checks(event.validate_core, _core_event_update, _core_event_update),
+    core.Event: _Checks(_core_event_create, _core_event_update, _core_event_update),
     NewEvent: _Checks(event.validate_new, event.validate_new_update, event.validate_new_update),
     Lease: _Checks(lease.validate_create, lease.validate_update, _metadata_update),
 }

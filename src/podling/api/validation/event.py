@@ -111,7 +111,7 @@ def _common(
     *,
     namespace: str,
     involved: ObjectReference,
-    event_time: str,
+    event_time: str | None,
     controller: str,
     instance: str,
     action: str,

@@ -40,6 +40,13 @@ def dns_label_name(name: str, prefix: bool) -> list[str]:
     return names.dns1123_label(_without_trailing_dash(name) if prefix else name)
 
 
+def path_segment_name(name: str, prefix: bool) -> list[str]:
+    """The rule of kinds whose names may be anything that a URL's path can hold: Events."""
+    if name in (".", "..") and not prefix:
+        return [f"may not be '{name}'"]
+    return [f"may not contain '{char}'" for char in "/%" if char in name]
+
+
 def dns1035_label_name(name: str, prefix: bool) -> list[str]:
     """The rule of Service names before 1.36."""
     return names.dns1035_label(_without_trailing_dash(name) if prefix else name)

@@ -9,11 +9,14 @@ from podling.api.batch.v1 import CronJob, Job
 from podling.api.coordination.v1 import Lease
 from podling.api.core.v1 import Endpoints, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount
 from podling.api.discovery.v1 import EndpointSlice
+from podling.api.events.v1 import Event as NewEvent
 from podling.api.policy.v1 import PodDisruptionBudget
 from podling.api.scheduling.v1 import PriorityClass
 from podling.api.scheme import Resource
 from podling.apiserver.cluster_ip import ClusterIPs
+from podling.apiserver.conversion import stored_resource
 from podling.apiserver.node_port import NodePorts
+from podling.apiserver.strategies.event import NewEventStrategy
 from podling.apiserver.strategies.generic import Counted, CreatedOnUpdate, CreatedWithStatus, Returned
 from podling.apiserver.strategies.namespace import NamespaceStrategy
 from podling.apiserver.strategies.pod import PodStrategy
@@ -28,6 +31,7 @@ _BY_TYPE: dict[type[Any], type[Strategy[Any]]] = {
     EndpointSlice: Counted,
     Endpoints: CreatedOnUpdate,
     Event: CreatedOnUpdate,
+    NewEvent: NewEventStrategy,
     Job: Counted,
     Lease: CreatedOnUpdate,
     Namespace: NamespaceStrategy,
@@ -45,4 +49,4 @@ _BY_TYPE: dict[type[Any], type[Strategy[Any]]] = {
 def strategy_for(resource: Resource, cluster_ips: ClusterIPs, node_ports: NodePorts) -> Strategy[Any]:
     if resource.type is Service:
         return ServiceStrategy(resource, cluster_ips, node_ports)
-    return _BY_TYPE.get(resource.type, Strategy)(resource)
+    return _BY_TYPE.get(resource.type, Strategy)(stored_resource(resource))

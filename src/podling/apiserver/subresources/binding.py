@@ -17,7 +17,7 @@ _RESOURCE = "pods/binding"
 async def handle(call: Call) -> StreamResponse:
     accepted = call.accepted(transform=False)
     binding: Binding = await decoding.read(call, Binding, "v1", "Binding")
-    caller = call.caller(None)
+    caller = call.caller()
     check_namespace(call, binding)
     name = call.info.name or binding.metadata.name
     if binding.metadata.name and binding.metadata.name != name:

@@ -24,7 +24,7 @@ async def handle(call: Call) -> StreamResponse:
     if eviction.metadata.name and eviction.metadata.name != name:
         raise status.bad_request("name in URL does not match name in Eviction object")
     options = eviction.delete_options or DeleteOptions()
-    caller = call.caller(options.dry_run)
+    caller = call.caller(dry_run=bool(options.dry_run))
     await call.registry.admit(
         Operation.CREATE, caller, namespace=call.namespace, name=name, obj=eviction, subresource="eviction"
     )

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp.web import StreamResponse
 
 from podling.api import status
-from podling.apiserver import conversion, decoding, offload, output
+from podling.apiserver import conversion, decoding, output
 from podling.apiserver.call import Call
 
 
@@ -15,7 +15,6 @@ async def handle(call: Call) -> StreamResponse:
     accepted = call.accepted()
     obj = conversion.to_stored(call.resource, await decoding.read_object(call, call.resource))
     check_namespace(call, obj)
-    call.warnings += await offload.run(call.large, call.registry.strategy.warnings, obj)
     result = await call.registry.create(obj, call.namespace, call.caller())
     return await output.send_object(call, result.value, accepted, code=201)
 

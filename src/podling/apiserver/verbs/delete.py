@@ -8,23 +8,21 @@ from typing import Any
 import msgspec
 from aiohttp.web import StreamResponse
 
-from podling.api import codec, field, go, status
-from podling.api.field import FieldError
+from podling.api import codec, go, status
 from podling.api.meta.v1 import DeleteOptions, ListMeta
-from podling.apiserver import decoding, list_options, negotiation, output, responses, unreadable
+from podling.apiserver import decoding, list_options, negotiation, output, responses, unreadable, write_options
 from podling.apiserver.call import Call
 from podling.apiserver.routing import is_true
 from podling.apiserver.verbs.list import select
 
 _PARALLEL = 64
 """Deletions of a collection on their way at once: they share commits."""
-_POLICIES = ("Background", "Foreground", "Orphan")
 
 
 async def handle(call: Call) -> StreamResponse:
     accepted = call.accepted(transform=False)
     options = await read_options(call)
-    caller = call.caller(options.dry_run)
+    caller = call.caller(dry_run=bool(options.dry_run))
     result = await call.registry.delete(call.namespace, call.info.name, options, caller)
     if call.registry.strategy.returns_deleted or not result.deleted:
         return await output.send_object(call, result.value, accepted)
@@ -36,7 +34,7 @@ async def handle(call: Call) -> StreamResponse:
 async def handle_collection(call: Call) -> StreamResponse:
     accepted = call.accepted(transform=False)
     options = await read_options(call)
-    caller = call.caller(options.dry_run)
+    caller = call.caller(dry_run=bool(options.dry_run))
     list_of = list_options.parse(call.query, watch=False)
     page = await select(call, list_of)
     parallel = asyncio.Semaphore(_PARALLEL)
@@ -77,9 +75,7 @@ async def read_options(call: Call) -> DeleteOptions:
         options: DeleteOptions = _decode(body, media_type)
     else:
         options = _from_query(call.query)
-    errors = _errors(options)
-    if errors:
-        raise status.invalid("DeleteOptions.meta.k8s.io", "", errors)
+    write_options.check_delete(options)
     return options
 
 
@@ -108,17 +104,8 @@ def _from_query(query: Any) -> DeleteOptions:
             options.grace_period_seconds = go.parse_int(seconds)
         except ValueError as error:
             raise status.bad_request(f"unable to convert query parameter gracePeriodSeconds: {error}") from None
+    options.dry_run = query.getall("dryRun", [])
     options.propagation_policy = query.get("propagationPolicy") or None
     if query.get("orphanDependents"):
         options.orphan_dependents = is_true(query["orphanDependents"])
     return options
-
-
-def _errors(options: DeleteOptions) -> list[FieldError]:
-    policy = options.propagation_policy
-    if policy is not None and options.orphan_dependents is not None:
-        text = "orphanDependents and deletionPropagation cannot be both set"
-        return [field.invalid("propagationPolicy", policy, text)]
-    if policy not in (None, *_POLICIES):
-        return [field.not_supported("propagationPolicy", policy, (*_POLICIES, "nil"))]
-    return []

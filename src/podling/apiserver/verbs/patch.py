@@ -25,13 +25,13 @@ async def handle(call: Call) -> StreamResponse:
     accepted = call.accepted()
     content_type = call.request.headers.get("Content-Type", "") or "application/octet-stream"
     apply = _patcher(negotiation.content_type(content_type, SUPPORTED), call, await call.body())
-    level = decoding.field_validation(call)
+    level, warned = call.options.field_validation, len(call.warnings)
     resource = call.resource
 
     def change(entry: Entry) -> Any:
         current = msgspec.json.decode(conversion.from_stored(resource, entry.value))
         patched = apply(current)
-        call.warnings.clear()
+        del call.warnings[warned:]
         obj = decoding.from_document(call, patched, resource, level)
         check_identity(call, obj)
         return conversion.to_stored(resource, obj)
