@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from typing import Any
 
 from tests.support.https import Https
@@ -18,8 +19,11 @@ def create(client: Https, namespace: str, pod: dict[str, Any]) -> dict[str, Any]
     return created
 
 
-def ended(client: Https, namespace: str, name: str) -> dict[str, Any]:
-    """Return the Pod once its phase is Succeeded or Failed; from a watch, so that nothing is polled."""
+def ended(client: Https, namespace: str, name: str, stuck: Set[str] = frozenset()) -> dict[str, Any]:
+    """Return the Pod once its phase is Succeeded or Failed, or a container of it waits for a reason among `stuck`.
+
+    It follows a watch, so that nothing is polled.
+    """
     connection = client.open()
     connection.timeout = SECONDS + 10
     try:
@@ -28,7 +32,9 @@ def ended(client: Https, namespace: str, name: str) -> dict[str, Any]:
         pod: dict[str, Any] = {}
         for line in connection.getresponse():
             pod = json.loads(line)["object"]
-            if pod["status"].get("phase") in ("Succeeded", "Failed"):
+            status = pod["status"]
+            waiting = [one["state"].get("waiting", {}).get("reason") for one in status.get("containerStatuses", [])]
+            if status.get("phase") in ("Succeeded", "Failed") or not stuck.isdisjoint(waiting):
                 return pod
         raise AssertionError(f"pod {name} has not ended: {pod.get('status')}")
     finally:

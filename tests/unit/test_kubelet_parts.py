@@ -191,8 +191,11 @@ def test_sub_paths_stay_in_the_volume(tmp_path: Path) -> None:
     write(tmp_path / "config", {"file": File(b"1", 0o644)}, None)
     data = os.readlink(tmp_path / "config" / "..data")
     assert subpath(tmp_path / "config", "file") == tmp_path / "config" / data / "file"
-    (tmp_path / "volume" / "out").symlink_to("/etc")
-    for relative in ("out", "out/passwd", "../x", "/etc"):
+    for name, target in (("out", "/etc"), ("up", "a/../../x"), ("loop", "loop"), ("magic", "/proc/self/fd")):
+        (tmp_path / "volume" / name).symlink_to(target)
+    (tmp_path / "volume" / "in").symlink_to("a/../a/b")
+    assert subpath(tmp_path / "volume", "in/./c//") == tmp_path / "volume" / "a" / "b" / "c"
+    for relative in ("out", "out/passwd", "up", "loop", "magic", "magic/0", "../x", "/etc", "deep/" * 300):
         with pytest.raises(ConfigError):
             subpath(tmp_path / "volume", relative)
 
@@ -264,6 +267,30 @@ def test_of_a_long_termination_message_the_end_is_told(tmp_path: Path) -> None:
     )
     message = termination_message(status)
     assert (len(message), message[-4:]) == (4096, "aend")
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "/etc/x", "..data", "..2026", "", "a" * 4097])
+def test_a_file_of_a_volume_is_never_written_outside_it(tmp_path: Path, path: str) -> None:
+    (tmp_path / "volume").mkdir()
+    with pytest.raises(ValueError, match="invalid path"):
+        write(tmp_path / "volume", {"a": File(b"1", 0o644), path: File(b"2", 0o644)}, None)
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["volume"]
+
+
+def test_limits_beyond_what_the_kernel_counts_are_its_most() -> None:
+    huge = pod(
+        containers=[
+            Container(
+                name="c",
+                resources=ResourceRequirements(
+                    limits={"cpu": Quantity("1e30"), "memory": Quantity("1e30"), "hugepages-2Mi": Quantity("1e30")}
+                ),
+            )
+        ]
+    )
+    for found in (cgroups.pod_resources(huge), cgroups.container_resources(huge, huge.spec.containers[0], 1)):
+        assert (found.cpu_quota, found.memory_limit) == ((1 << 44) - 1, (1 << 63) - 1)
+        assert found.hugepage_limits == {"2MB": (1 << 63) - 1}
 
 
 @pytest.mark.parametrize(("group", "mode"), [(None, 0o777), (os.getgid(), 0o2777)])

@@ -21,6 +21,7 @@ from podling.runtime.protocol import (
     CRIError,
     Device,
     ImageConfig,
+    LinuxResources,
     Mount,
     SandboxConfig,
     SandboxMetadata,
@@ -119,6 +120,38 @@ def test_a_mount_replaces_the_default_at_its_place_and_parents_come_first() -> N
     assert destinations.count("/dev/shm") == 1
     assert next(mount["source"] for mount in built if mount["destination"] == "/dev/shm") == "/h1"
     assert destinations.index("/data") < destinations.index("/data/deep/er")
+
+
+@pytest.mark.parametrize(
+    ("path", "destination"),
+    [
+        ("/data/../x", "/x"),
+        ("data", "/data"),
+        ("../../../../x", "/x"),
+        ("//x//y/", "/x/y"),
+        ("/procedure", "/procedure"),
+        ("/proc/meminfo", "/proc/meminfo"),
+    ],
+)
+def test_a_mount_goes_to_an_absolute_path_however_it_is_written(path: str, destination: str) -> None:
+    files = spec.SandboxFiles(namespaces={}, shm="")
+    built = spec._mounts(container(), [Mount(container_path=path, host_path="/h")], files, privileged=False)
+    assert [mount["destination"] for mount in built if mount["source"] == "/h"] == [destination]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "", "..", "/proc", "/proc/", "//proc", "/x/../proc/self", "../proc/sys/kernel", "/proc/self/attr"]
+)
+def test_nothing_is_mounted_over_the_root_or_inside_proc(path: str) -> None:
+    files = spec.SandboxFiles(namespaces={}, shm="")
+    with pytest.raises(CRIError, match="cannot"):
+        spec._mounts(container(), [Mount(container_path=path, host_path="/h")], files, privileged=False)
+
+
+def test_a_size_of_huge_pages_names_no_other_file() -> None:
+    for size in ("2MB/../../x", "../cgroup.procs", "2Mi", "", "2MB\n"):
+        with pytest.raises(OSError, match="no such size of huge pages"):
+            spec.resources(LinuxResources(hugepage_limits={size: 1}), [], False, Mode.V1)
 
 
 PROFILE = {

@@ -15,8 +15,11 @@ from podling.runtime.protocol import LinuxResources
 
 _PERIOD_US = 100_000
 _MIN_QUOTA_US = 1_000
+_MAX_QUOTA_US = (1 << 44) - 1
+"""The most that the kernel takes (max_cfs_runtime)."""
 _MIN_SHARES = 2
 _MAX_SHARES = 262_144
+_MAX_BYTES = (1 << 63) - 1
 _HUGEPAGES = "hugepages-"
 
 
@@ -41,7 +44,12 @@ def cpu_shares(request: Quantity | None) -> int:
 def _quota(limit: Quantity | None) -> int | None:
     if not limit:
         return None
-    return max(_MIN_QUOTA_US, limit.milli_value() * _PERIOD_US // 1000)
+    return min(_MAX_QUOTA_US, max(_MIN_QUOTA_US, limit.milli_value() * _PERIOD_US // 1000))
+
+
+def _memory(limit: Quantity | None) -> int | None:
+    """Return bytes that the kernel understands: quantities have no bound."""
+    return min(_MAX_BYTES, limit.value()) if limit else None
 
 
 def _hugepages(limits: Mapping[str, Quantity]) -> dict[str, int]:
@@ -49,7 +57,7 @@ def _hugepages(limits: Mapping[str, Quantity]) -> dict[str, int]:
     for name, quantity in limits.items():
         if name.startswith(_HUGEPAGES):
             page = name.removeprefix(_HUGEPAGES)
-            sizes[page.replace("Mi", "MB").replace("Gi", "GB").replace("Ki", "KB")] = quantity.value()
+            sizes[page.replace("Mi", "MB").replace("Gi", "GB").replace("Ki", "KB")] = min(_MAX_BYTES, quantity.value())
     return sizes
 
 
@@ -64,13 +72,12 @@ def pod_resources(pod: Pod) -> LinuxResources:
             return limits.get(name)
         return limits.get(name) if all(c.resources.limits.get(name) for c in containers) else None
 
-    memory = limit("memory")
     quota = _quota(limit("cpu"))
     return LinuxResources(
         cpu_shares=_MIN_SHARES if qos_class(pod) == BEST_EFFORT else cpu_shares(requests.get("cpu")),
         cpu_period=_PERIOD_US if quota else None,
         cpu_quota=quota,
-        memory_limit=memory.value() if memory else None,
+        memory_limit=_memory(limit("memory")),
         hugepage_limits=_hugepages(limits),
     )
 
@@ -80,12 +87,11 @@ def container_resources(pod: Pod, container: Container, node_memory: int) -> Lin
     requests, limits = container.resources.requests, container.resources.limits
     request = requests.get("cpu", limits.get("cpu"))
     quota = _quota(limits.get("cpu"))
-    memory = limits.get("memory")
     return LinuxResources(
         cpu_shares=cpu_shares(request),
         cpu_period=_PERIOD_US if quota else None,
         cpu_quota=quota,
-        memory_limit=memory.value() if memory else None,
+        memory_limit=_memory(limits.get("memory")),
         oom_score_adj=oom_score_adj(pod, container, node_memory),
         hugepage_limits=_hugepages(limits),
     )

@@ -215,11 +215,17 @@ class Bridge:
 
 
 def _host_port(mapping: PortMapping) -> HostPort:
-    address = mapping.host_ip
+    """All of it becomes part of a rule for nft: nothing but three protocols, numbers and an address may get there."""
+    address, protocol = mapping.host_ip, mapping.protocol or "TCP"
+    if protocol not in ("TCP", "UDP", "SCTP") or not all(
+        0 < port < 65536 for port in (mapping.host_port, mapping.container_port)
+    ):
+        message = f'host port {mapping.host_port} for port {mapping.container_port} of protocol "{protocol}" cannot be'
+        raise NetworkError("InvalidConfiguration", message)
     try:
         if address and IPv4Address(address) == IPv4Address(0):
             address = ""
     except AddressValueError:
         message = f'host IP "{address}" of host port {mapping.host_port} is not an IPv4 address'
         raise NetworkError("InvalidConfiguration", message) from None
-    return HostPort(mapping.protocol or "TCP", address, mapping.host_port, mapping.container_port)
+    return HostPort(protocol, address, mapping.host_port, mapping.container_port)

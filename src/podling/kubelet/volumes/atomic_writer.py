@@ -14,12 +14,19 @@ from pathlib import Path
 from podling.kubelet.volumes.content import File, Payload
 
 _DATA = "..data"
+_MAX_PATH = 4096
 
 
 def write(volume: Path, payload: Payload, group: int | None) -> bool:
     """Makes `payload` what the volume shows; `group` owns the files (fsGroup). Returns whether its files were written.
 
-    A kill at any moment leaves the old or the new content; the next call completes the links and clears the rest."""
+    A kill at any moment leaves the old or the new content; the next call completes the links and clears the rest.
+    Raises ValueError for a path that leads out of the volume, or that is one of this module's own names.
+    """
+    for path in payload:
+        parts = path.split("/")
+        if not path or path.startswith(("/", "..")) or ".." in parts or len(path.encode()) > _MAX_PATH:
+            raise ValueError(f'invalid path "{path}": it must be relative and must not contain or start with ".."')
     link = volume / f"{_DATA}_tmp"
     link.unlink(missing_ok=True)
     current = _current(volume)

@@ -19,6 +19,10 @@ _MODE = 0o777
 class EmptyDir:
     directory = "kubernetes.io~empty-dir"
 
+    def __init__(self, memory: int = 0) -> None:
+        """`memory`: the bytes that the node offers to Pods, the most that a volume in memory takes; 0: not known."""
+        self._memory = memory
+
     def set_up(self, pod: Pod, volume: Volume, directory: Path, group: int | None) -> None:
         """Idempotent: what is there is left as it is. `group` (fsGroup) owns it and what is made in it. Raises VolumeError."""
         source = volume.empty_dir
@@ -29,7 +33,7 @@ class EmptyDir:
             if not directory.exists():
                 _make(directory, group)
             if source.medium == "Memory" and not os.path.ismount(directory):
-                mount_tmpfs(directory, _tmpfs_options(pod, volume, group))
+                mount_tmpfs(directory, _tmpfs_options(pod, volume, group, self._memory))
         except OSError as error:
             raise VolumeError(volume.name, f"{error.filename}: {error.strerror}") from error
 
@@ -44,12 +48,13 @@ def _make(directory: Path, group: int | None) -> None:
     fresh.rename(directory)
 
 
-def _tmpfs_options(pod: Pod, volume: Volume, group: int | None) -> str:
-    """The size is the volume's limit or the Pod's memory limit, whichever is less; else the kernel's default."""
+def _tmpfs_options(pod: Pod, volume: Volume, group: int | None, memory: int) -> str:
+    """The size is the volume's limit, the Pod's memory limit or the node's memory, whichever is least."""
     assert volume.empty_dir is not None
     sizes = [volume.empty_dir.size_limit] if volume.empty_dir.size_limit else []
     if all(container.resources.limits.get("memory") for container in pod.spec.containers):
         sizes.append(pod_limits(pod.spec)["memory"])
-    size = min((quantity.value() for quantity in sizes if quantity is not None), default=0)
+    bounds = [quantity.value() for quantity in sizes if quantity is not None] + ([memory] if memory else [])
+    size = min(bounds, default=0)
     mode = "mode=777" if group is None else f"mode=2777,gid={group}"
     return f"{mode},size={size}" if size else mode

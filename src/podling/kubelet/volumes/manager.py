@@ -34,7 +34,8 @@ class VolumeManager:
         self._paths = paths
         self._objects = objects
         self._allocatable = allocatable
-        self._empty_dir = EmptyDir()
+        memory = allocatable.get("memory")
+        self._empty_dir = EmptyDir(memory.value() if memory else 0)
         self._host_path = HostPath()
 
     async def set_up(self, pod: Pod) -> dict[str, Mounted]:
@@ -87,6 +88,8 @@ def _show(volume: Volume, directory: Path, content: Payload, group: int | None) 
         if in_memory(volume) and not os.path.ismount(directory):
             mount_tmpfs(directory, "mode=755")
         atomic_writer.write(directory, content, group)
+    except ValueError as error:
+        raise VolumeError(volume.name, str(error)) from error
     except OSError as error:
         raise VolumeError(volume.name, f"{error.filename}: {error.strerror}") from error
 

@@ -1,9 +1,10 @@
 """subPath: a part of a volume, found without leaving the volume.
 
 Source: Kubernetes documentation "Volumes" (Using subPath). A container may have put symbolic links into the volume: they are
-followed (the files of ConfigMap volumes are links), but what they lead to has to be in the volume. The result is opened
-step by step without following links, so that a link put there meanwhile is an error; and it is mounted by that descriptor
-where no container reaches, so that what the container gets is what was checked (CVE-2017-1002101).
+followed (the files of ConfigMap volumes are links), but only inside the volume. The path is walked directory by directory
+from descriptor to descriptor, and links are read here, never followed by the kernel, so that what a container changes
+meanwhile cannot lead elsewhere; and the result is mounted by its descriptor where no container reaches, so that what the
+container gets is what was checked (CVE-2017-1002101).
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from podling.kubelet.env import ConfigError
 from podling.kubelet.volumes.plugin import bind, unmount
 
 _FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAX_LINKS = 40
+"""As the kernel has it."""
+_MAX_DEPTH = 255
+"""Directories, each of which costs a descriptor."""
 
 
 def mount_subpath(volume: Path, relative: str, volume_name: str, container: str, target: Path) -> None:
@@ -52,26 +57,43 @@ def open_subpath(volume: Path, relative: str, volume_name: str, container: str) 
     failure = f'failed to prepare subPath for volumeMount "{volume_name}" of container "{container}"'
     if ".." in relative.split("/") or relative.startswith("/"):
         raise ConfigError(f"{failure}: subPath must be relative and must not contain '..'")
-    root = Path(os.path.realpath(volume))
-    target = Path(os.path.realpath(root / relative))
-    if not target.is_relative_to(root):
-        raise ConfigError(f"{failure}: {relative} leads out of the volume")
-    current = os.open(root, _FLAGS)
+    # The directories from the volume's root to where the walk is: a link's ".." goes back along them, not to wherever a
+    # container moves them meanwhile.
+    walked = [os.open(os.path.realpath(volume), _FLAGS)]
     try:
-        mode = stat.S_IMODE(os.fstat(current).st_mode)
-        for part in target.relative_to(root).parts:
-            following = _step(current, part, mode)
-            os.close(current)
-            current = following
-            if stat.S_ISLNK(os.fstat(current).st_mode):
-                raise ConfigError(f"{failure}: {part} is a symbolic link")
+        mode = stat.S_IMODE(os.fstat(walked[0]).st_mode)
+        pending, links = relative.split("/")[::-1], 0
+        while pending:
+            part = pending.pop()
+            if part == ".." and len(walked) > 1:
+                os.close(walked.pop())
+            elif part == "..":
+                raise ConfigError(f"{failure}: {relative} leads out of the volume")
+            elif part not in ("", "."):
+                walked.append(_step(walked[-1], part, mode))
+                if stat.S_ISLNK(os.fstat(walked[-1]).st_mode):
+                    link = walked.pop()
+                    target = _target(link)
+                    links += 1
+                    if target.startswith("/") or links > _MAX_LINKS:
+                        raise ConfigError(f"{failure}: {relative} leads out of the volume")
+                    pending += target.split("/")[::-1]
+                elif len(walked) > _MAX_DEPTH:
+                    raise ConfigError(f"{failure}: {relative} is more than {_MAX_DEPTH} directories deep")
+        return walked.pop()
     except OSError as error:
-        os.close(current)
         raise ConfigError(f"{failure}: {error.strerror}") from error
-    except ConfigError:
-        os.close(current)
-        raise
-    return current
+    finally:
+        for descriptor in walked:
+            os.close(descriptor)
+
+
+def _target(link: int) -> str:
+    """Where a symbolic link leads, by its descriptor, which is closed."""
+    try:
+        return os.readlink("", dir_fd=link)
+    finally:
+        os.close(link)
 
 
 def _step(parent: int, part: str, mode: int) -> int:

@@ -98,5 +98,5 @@ def _inside(root: Path, path: str) -> str:
 
 
 def _covers(mountpoint: str, path: str) -> bool:
-    mountpoint = os.path.normpath(mountpoint)
+    mountpoint = spec.absolute(mountpoint)
     return path == mountpoint or path.startswith(mountpoint.rstrip("/") + "/")

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import select
 import signal
 import time
@@ -245,7 +246,7 @@ class Cgroups:
             if root is not None:
                 (_below(root, path) / "pids.max").write_text(str(r.pids_limit) if r.pids_limit > 0 else "max")
         for size, limit in r.hugepage_limits.items():
-            write("hugetlb", f"hugetlb.{size}.limit_in_bytes", limit)
+            write("hugetlb", f"hugetlb.{page_size(size)}.limit_in_bytes", limit)
 
     def _apply_v2(self, group: Path, r: LinuxResources) -> None:
         if r.cpu_shares is not None:
@@ -260,7 +261,7 @@ class Cgroups:
         if r.pids_limit is not None:
             (group / "pids.max").write_text(str(r.pids_limit) if r.pids_limit > 0 else "max")
         for size, limit in r.hugepage_limits.items():
-            (group / f"hugetlb.{size}.max").write_text(str(limit))
+            (group / f"hugetlb.{page_size(size)}.max").write_text(str(limit))
 
     def stats(self, path: str) -> CgroupStats:
         """Raises FileNotFoundError when the group does not exist."""
@@ -341,6 +342,13 @@ def undo(changes: HostChanges) -> None:
             options = [option for option in cgroups._v2_options if option != "favordynmods"]
             with contextlib.suppress(OSError):
                 cgroups._remount_v2([*options, "nofavordynmods"])
+
+
+def page_size(name: str) -> str:
+    """Return the name of a size of huge pages, which becomes part of a file's name. Raises OSError for anything else."""
+    if not re.fullmatch(r"[1-9][0-9]{0,9}[KMG]B", name):
+        raise OSError(errno.EINVAL, "no such size of huge pages", name)
+    return name
 
 
 def cpu_weight(shares: int) -> int:

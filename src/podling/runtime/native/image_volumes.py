@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from podling.runtime.native import syscalls
+from podling.runtime.native import spec, syscalls
 from podling.runtime.protocol import CRIError, Mount
 
 
@@ -21,8 +21,8 @@ def make(root: Path, directory: Path, paths: Sequence[str], mounts: Sequence[Mou
 
     `root` is the container's root file system. Blocks. Raises CRIError, OSError.
     """
-    taken = {os.path.normpath(mount.container_path) for mount in mounts}
-    wanted = sorted({os.path.normpath(f"/{path.lstrip('/')}") for path in paths} - taken - {"/"})
+    taken = {spec.absolute(mount.container_path) for mount in mounts}
+    wanted = sorted({spec.absolute(path) for path in paths} - taken - {"/"})
     if not wanted:
         return []
     directory.mkdir(mode=0o711)

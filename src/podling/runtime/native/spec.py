@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from podling.kit import descriptors
 from podling.runtime.native import capability, seccomp
-from podling.runtime.native.cgroup import Mode
+from podling.runtime.native.cgroup import Mode, page_size
 from podling.runtime.native.user import User
 from podling.runtime.protocol import (
     ContainerConfig,
@@ -49,6 +49,14 @@ MASKED_PATHS = [
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ]
+_PROC_FILES = frozenset(
+    f"/proc/{name}"
+    for name in (
+        *("cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime", "net/dev"),
+        *("sys/kernel/ns_last_pid", "sys/crypto/fips_enabled"),
+    )
+)
+"""Files that may be mounted over, as lxcfs does it; runc has the same list."""
 READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 _PROPAGATION = {
@@ -136,7 +144,7 @@ def build(
         "process": process,
         "root": {"path": rootfs, "readonly": security.readonly_rootfs},
         "mounts": _mounts(config, mounts, sandbox, privileged),
-        "annotations": dict(config.annotations),
+        # No annotations: crun takes orders from some (run.oci.seccomp_bpf_data, run.oci.hooks.stdout, ...).
         "linux": linux,
     }
 
@@ -150,8 +158,12 @@ def command(config: ContainerConfig, image: ImageConfig) -> list[str]:
 
 
 def working_directory(config: ContainerConfig, image: ImageConfig) -> str:
-    path = config.working_dir or image.working_dir or "/"
-    return os.path.normpath(path if path.startswith("/") else "/" + path)
+    return absolute(config.working_dir or image.working_dir)
+
+
+def absolute(path: str) -> str:
+    """Return a path in a container as one that begins with a single slash and has no `..`, whoever wrote it."""
+    return os.path.normpath("/" + path.lstrip("/"))
 
 
 def environment(config: ContainerConfig, image: ImageConfig, user: User, hostname: str) -> list[str]:
@@ -187,7 +199,8 @@ def resources(r: LinuxResources, devices: list[Device], privileged: bool, mode: 
     if r.pids_limit is not None:
         result["pids"] = {"limit": r.pids_limit}
     if r.hugepage_limits:
-        result["hugepageLimits"] = [{"pageSize": size, "limit": limit} for size, limit in r.hugepage_limits.items()]
+        sizes = r.hugepage_limits.items()
+        result["hugepageLimits"] = [{"pageSize": page_size(size), "limit": limit} for size, limit in sizes]
     if mode == Mode.V2 and r.memory_limit is not None:
         result["unified"] = {"memory.oom.group": "1"}  # as the kubelet asks for on such hosts
     return result
@@ -199,7 +212,8 @@ def _mounts(
     sandbox: SandboxFiles,
     privileged: bool,
 ) -> list[dict[str, Any]]:
-    own = {os.path.normpath(mount.container_path) for mount in mounts}
+    placed = [(_destination(mount.container_path, privileged), mount) for mount in mounts]
+    own = {destination for destination, _ in placed}
     access = "rw" if privileged else "ro"
     result: list[dict[str, Any]] = [
         _mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
@@ -213,7 +227,7 @@ def _mounts(
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", access]),
     ]
     files = [
-        ("/dev/shm", sandbox.shm, ["rbind", "rprivate", "rw"]),
+        ("/dev/shm", sandbox.shm, ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rw"]),
         ("/etc/hostname", sandbox.hostname_file, ["rbind", "rprivate", "rw"]),
         ("/etc/resolv.conf", sandbox.resolv_conf, ["rbind", "rprivate", "rw"]),
     ]
@@ -224,14 +238,30 @@ def _mounts(
             result.append(_mount(destination, "bind", source, options))
     # What the configuration mounts below a default replaces it; parents come before what lies below them.
     result = [entry for entry in result if entry["destination"] not in own]
-    for mount in sorted(mounts, key=lambda mount: os.path.normpath(mount.container_path).count("/")):
+    for destination, mount in sorted(placed, key=lambda entry: entry[0].count("/")):
         options = ["rbind", _PROPAGATION[mount.propagation], "ro" if mount.readonly else "rw"]
         if mount.readonly and mount.recursive_read_only:
             options[-1] = "rro"
         if mount.image:
             options.append("noexec")
-        result.append(_mount(os.path.normpath(mount.container_path), "bind", mount.host_path, options))
+        result.append(_mount(destination, "bind", mount.host_path, options))
     return result
+
+
+def _destination(path: str, privileged: bool) -> str:
+    """Return where in the container a mount goes.
+
+    Raises CRIError for the root itself, and for a place in /proc: what a container shows there in the place of the
+    kernel's files would be taken for them by the OCI runtime, which reads and writes some (CVE-2019-16884).
+    """
+    destination = absolute(path)
+    if destination == "/":
+        raise CRIError("CreateContainerError", f'cannot mount at "{path}": it is the root directory of the container')
+    below = destination.removeprefix("/proc")
+    inside = destination.startswith("/proc") and (not below or below.startswith("/"))
+    if inside and not privileged and destination not in _PROC_FILES:
+        raise CRIError("CreateContainerError", f'"{destination}" cannot be mounted because it is inside /proc')
+    return destination
 
 
 def _mount(destination: str, kind: str, source: str, options: list[str]) -> dict[str, Any]:
