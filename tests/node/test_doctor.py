@@ -79,7 +79,7 @@ def test_doctor_says_that_a_pod_runs_and_leaves_nothing(tmp_path: Path) -> None:
     [
         pytest.param({"nft": NFT_WITHOUT_MAPS}, "Not supported", id="nft lacks what the rules need"),
         pytest.param({"nft": BROKEN}, "nft: error while loading", id="nft does not start"),
-        pytest.param({"crun": BROKEN, "runc": BROKEN}, "crun does not work here: crun-", id="no OCI runtime starts"),
+        pytest.param({"crun": BROKEN, "runc": BROKEN}, "crun does not work here: crun: ", id="no OCI runtime starts"),
         pytest.param({"conmon": BROKEN}, "conmon: error while loading", id="conmon does not start"),
         pytest.param({"skopeo": BROKEN}, "skopeo: error while loading", id="skopeo does not start"),
     ],

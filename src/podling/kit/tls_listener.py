@@ -104,5 +104,8 @@ async def _shake_hands(
     except BaseException as error:
         stranger.leave()
         connection.close()
-        if not isinstance(error, OSError):  # of any kind: no TLS, no certificate, too late, gone
+        if not isinstance(error, Exception):
             raise
+        if not isinstance(error, OSError):  # of any kind: no TLS, no certificate, too late, gone
+            # Whatever a stranger may have found, it is one connection: an error here would end all of them.
+            log.exception("a connection from %s could not be accepted", address)
