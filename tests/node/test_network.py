@@ -89,9 +89,11 @@ def outside(node: Path) -> Iterator[str]:
 class Cluster:
     """A Bridge in the running loop, and Pods that are nothing but a network namespace each."""
 
-    def __init__(self, directory: Path, name: str = BRIDGE, cidr: str = CIDR) -> None:
+    def __init__(
+        self, directory: Path, name: str = BRIDGE, cidr: str = CIDR, daemon_ports: frozenset[int] = frozenset()
+    ) -> None:
         self.directory = directory
-        self.bridge = Bridge(BridgeConfig(name, cidr, directory / name))
+        self.bridge = Bridge(BridgeConfig(name, cidr, directory / name, daemon_ports))
         self.pods: dict[str, tuple[str, SandboxConfig]] = {}
 
     def config(self, name: str, *ports: PortMapping) -> SandboxConfig:
@@ -112,11 +114,15 @@ class Cluster:
         return self.pods[name][0]
 
 
-def on_node(directory: Path, test: Callable[[Cluster], Coroutine[Any, Any, None]]) -> None:
+def on_node(
+    directory: Path,
+    test: Callable[[Cluster], Coroutine[Any, Any, None]],
+    daemon_ports: frozenset[int] = frozenset(),
+) -> None:
     """Runs the test with an open bridge; afterwards resets it and looks for what it left."""
 
     async def run() -> None:
-        cluster = Cluster(directory)
+        cluster = Cluster(directory, daemon_ports=daemon_ports)
         await cluster.bridge.open()
         try:
             await test(cluster)
@@ -276,6 +282,40 @@ def test_a_host_port_is_given_once(node: Path) -> None:
         await cluster.remove("first")
         await cluster.add("fourth", port)
         assert exchange(None, ("127.0.0.1", 8080), cluster.netns("fourth"), 80) == GATEWAY
+
+    on_node(node, check)
+
+
+DAEMON_PORT = 6443
+
+
+@pytest.mark.parametrize("address", ["", "0.0.0.0", "127.0.0.1", NODE])
+@pytest.mark.parametrize("protocol", ["TCP", "tcp", ""])
+def test_a_daemons_port_is_given_to_no_pod(node: Path, outside: str, protocol: str, address: str) -> None:
+    async def check(cluster: Cluster) -> None:
+        port = PortMapping(protocol=protocol, container_port=80, host_port=DAEMON_PORT, host_ip=address)
+        with pytest.raises(NetworkError, match="6443/TCP is the port of a daemon of the cluster") as raised:
+            await cluster.add("thief", port)
+        assert raised.value.reason == "HostPortConflict"
+        assert exchange(None, ("127.0.0.1", DAEMON_PORT), None, DAEMON_PORT) == "127.0.0.1"
+
+    on_node(node, check, daemon_ports=frozenset({DAEMON_PORT}))
+
+
+def test_a_port_that_becomes_a_daemons_leads_to_its_pod_no_longer(node: Path, outside: str) -> None:
+    """`podling up --port` may name one that a Pod has had until now."""
+
+    async def check(cluster: Cluster) -> None:
+        for name, address in (("all", ""), ("one", "127.0.0.2")):
+            port = 8080 if address else DAEMON_PORT
+            await cluster.add(name, PortMapping(container_port=80, host_port=port, host_ip=address))
+        await cluster.bridge.close()
+        cluster.bridge = Bridge(BridgeConfig(BRIDGE, CIDR, node / BRIDGE, frozenset({DAEMON_PORT, 8080})))
+        await cluster.bridge.open()
+        assert exchange(outside, (NODE, DAEMON_PORT), None, DAEMON_PORT) == OUTSIDE
+        assert exchange(None, ("127.0.0.1", DAEMON_PORT), None, DAEMON_PORT) == "127.0.0.1"
+        assert exchange(None, ("127.0.0.2", 8080), None, 8080) == "127.0.0.1"
+        assert exchange(cluster.netns("all"), (GATEWAY, DAEMON_PORT), None, DAEMON_PORT) != GATEWAY
 
     on_node(node, check)
 

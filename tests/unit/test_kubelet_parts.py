@@ -124,6 +124,10 @@ def test_host_ports_conflict_unless_the_addresses_differ() -> None:
         return pod(containers=[Container(name="c", ports=[port])])
 
     assert admit(taking("10.0.0.1"), [taking("10.0.0.2")], {}, None, Allowlist()) is None
+    for address in ("", "127.0.0.1", "10.0.0.1"):
+        refused = admit(taking(address), [], {}, None, Allowlist(), daemon_ports={6443, 8080})
+        assert refused is not None
+        assert refused.reason == "NodePorts"
     refused = admit(taking(""), [taking("10.0.0.2")], {}, None, Allowlist())
     assert refused is not None
     assert refused.reason == "NodePorts"

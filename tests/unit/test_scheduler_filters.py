@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.objects import make_node, make_pod
 
-from podling.api.core.v1 import Node, Pod
-from podling.scheduler.framework import Cycle
+from podling.api.core.v1 import (
+    EndpointAddress,
+    EndpointPort,
+    Endpoints,
+    EndpointSubset,
+    Node,
+    NodeAddress,
+    Pod,
+)
+from podling.scheduler.cache import Cache
+from podling.scheduler.framework import Cycle, Rejection
 from podling.scheduler.node_info import NodeInfo, PodInfo
 from podling.scheduler.placement import find_feasible, place, select
 
@@ -110,6 +119,72 @@ def test_a_port_is_free_again_when_its_pod_is_gone() -> None:
     info.add(PodInfo(port))
     info.remove("a")
     assert find_feasible(Cycle(PodInfo(port), [info]))[0] == [info]
+
+
+def node_with_daemons(kubelet: int = 10250, address: str = "192.0.2.7") -> Node:
+    node = make_node()
+    node.status.daemon_endpoints.kubelet_endpoint.port = kubelet
+    node.status.addresses = [NodeAddress(type="InternalIP", address=address)]
+    return node
+
+
+def api_server(address: str = "192.0.2.7", port: int = 6443) -> Endpoints:
+    ports = [EndpointPort(name="https", port=port, protocol="TCP")]
+    return Endpoints(subsets=[EndpointSubset(addresses=[EndpointAddress(ip=address)], ports=ports)])
+
+
+@pytest.mark.parametrize(
+    ("port", "fits"),
+    [
+        ({"hostPort": 6443}, False),
+        ({"hostPort": 10250}, False),
+        ({"hostPort": 6443, "hostIP": "127.0.0.1"}, False),
+        ({"hostPort": 10250, "hostIP": "192.0.2.7", "protocol": "TCP"}, False),
+        ({"hostPort": 6443, "protocol": "UDP"}, True),
+        ({"hostPort": 6444}, True),
+        ({"containerPort": 6443}, True),
+    ],
+)
+def test_ports_of_the_clusters_daemons_are_taken(port: dict[str, Any], fits: bool) -> None:
+    cache = Cache()
+    cache.set_node(node_with_daemons())
+    cache.set_api_server(api_server())
+    pod = PodInfo(make_pod(containers=[container(ports=[port])]))
+    assert [rejection for _, _, rejection in find_feasible(Cycle(pod, cache.nodes()))[1]] == (
+        [] if fits else [Rejection((PORTS,))]
+    )
+
+
+def test_the_api_servers_port_is_taken_only_where_it_listens_and_as_long_as_it_does() -> None:
+    cache = Cache()
+    pod = PodInfo(make_pod(containers=[container(ports=[{"hostPort": 6443}])]))
+
+    def fits() -> bool:
+        return bool(find_feasible(Cycle(pod, cache.nodes()))[0])
+
+    cache.set_api_server(api_server())
+    cache.set_node(node_with_daemons(address="192.0.2.8"))
+    assert fits()
+    cache.set_node(node_with_daemons(address="192.0.2.7"))
+    assert not fits()
+    cache.set_api_server(api_server(port=7443))
+    assert fits()
+    cache.set_api_server(api_server())
+    cache.set_node(node_with_daemons(kubelet=6443))
+    cache.set_api_server(None)
+    assert not fits()
+    cache.set_node(node_with_daemons())
+    assert fits()
+
+
+def test_preemption_does_not_free_a_daemons_port() -> None:
+    cache = Cache()
+    cache.set_node(node_with_daemons())
+    cache.set_api_server(api_server())
+    cache.set_pod(make_pod("low", uid="low", nodeName="node-1"))
+    high = PodInfo(make_pod("high", uid="high", priority=1000, containers=[container(ports=[{"hostPort": 6443}])]))
+    placement = place(high, cache.nodes())
+    assert (placement.node, placement.preempt) == ("", None)
 
 
 def test_a_cordoned_node_takes_only_pods_that_tolerate_it() -> None:

@@ -34,6 +34,7 @@ async def main(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) ->
         run_dir=settings.run_dir,
         api_socket=settings.kubelet_socket,
         port=settings.agent_port,
+        api_server_port=settings.port,
         bridge=settings.bridge,
         pod_cidr=settings.pod_cidr,
         registries_conf=_path(settings.registries_conf),

@@ -6,7 +6,7 @@ and messages as the kubelet's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from podling.api.core.v1 import Node, Pod
 from podling.api.node_affinity import allows
@@ -25,8 +25,12 @@ def admit(
     allocatable: Mapping[str, Quantity],
     node: Node | None,
     sysctls_allowed: Allowlist,
+    daemon_ports: Collection[int] = (),
 ) -> Ending | None:
-    """Why the Pod cannot run here beside `others` (those that take room now), or None."""
+    """Return why the Pod cannot run here beside `others` (those that take room now), or None.
+
+    `daemon_ports` are TCP ports of the cluster's own daemons on this node.
+    """
     others = list(others)
     if pod.spec.os is not None and pod.spec.os.name != "linux":
         return Ending("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
@@ -53,6 +57,7 @@ def admit(
             values = [q.milli_value() if name == "cpu" else q.value() for q in (wanted, taken, have)]
             return _shortage(name, *values)
     taken_ports = {port for other in others for port in _host_ports(other)}
+    taken_ports.update(("TCP", "0.0.0.0", number) for number in daemon_ports)
     if any(_conflicts(port, taken_ports) for port in _host_ports(pod)):
         return _failed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
     return None

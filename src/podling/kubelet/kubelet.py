@@ -48,6 +48,8 @@ class KubeletConfig(Struct, kw_only=True, frozen=True):
     run_dir: Path
     api_socket: Path
     port: int = 10250
+    api_server_port: int = 0
+    """The API server's, if it runs on this node."""
     bridge: str = "podling0"
     pod_cidr: str = "10.244.0.0/24"
     registries_conf: Path | None = None
@@ -72,6 +74,11 @@ class KubeletConfig(Struct, kw_only=True, frozen=True):
         return PodPaths(self.data_dir / "pods", self.data_dir / "logs" / "pods")
 
     @property
+    def daemon_ports(self) -> frozenset[int]:
+        """TCP ports of this node that no Pod may have as host ports."""
+        return frozenset({self.port, self.api_server_port} - {0})
+
+    @property
     def cgroup_root(self) -> str:
         """Named after the bridge, which is what tells two clusters on one machine apart."""
         return f"/podling-{self.bridge}"
@@ -87,7 +94,7 @@ class Kubelet:
         """Until `stop` is set; containers go on running then. `ready` is set when the node is registered."""
         config = self.config
         images = ImageStore(config.data_dir / "images", config.run_dir / "images", config.registries_conf)
-        network = Bridge(BridgeConfig(config.bridge, config.pod_cidr, config.data_dir))
+        network = Bridge(BridgeConfig(config.bridge, config.pod_cidr, config.data_dir, config.daemon_ports))
         runtime = NativeRuntime(
             NativeConfig(
                 data_dir=config.data_dir,
@@ -144,6 +151,7 @@ class Kubelet:
             memory=meminfo()["MemTotal"],
             allocatable=capacity.allocatable,
             sysctls=sysctls.allowlist(config.allowed_unsafe_sysctls),
+            daemon_ports=config.daemon_ports,
             cgroup_root=config.cgroup_root,
             cluster_dns=list(config.cluster_dns),
             cluster_domain=config.cluster_domain,

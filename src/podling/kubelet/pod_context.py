@@ -42,6 +42,8 @@ class PodContext(Struct, kw_only=True):
     allocatable: Mapping[str, Quantity]
     sysctls: Allowlist
     """Those that Pods may set."""
+    daemon_ports: frozenset[int]
+    """TCP ports of the cluster's own daemons on this node."""
     cgroup_root: str
     cluster_dns: list[str]
     cluster_domain: str

@@ -83,7 +83,7 @@ class PodWorkers:
         if not pod.status.start_time and not pod.metadata.deletion_timestamp:
             others = [w.pod for w in self if w.pod.status.phase not in (SUCCEEDED, FAILED) and not w.ending]
             context = self._context
-            refusal = admit(pod, others, context.allocatable, context.node(), context.sysctls)
+            refusal = admit(pod, others, context.allocatable, context.node(), context.sysctls, context.daemon_ports)
             if refusal is not None:
                 self._context.recorder.event(pod, "Warning", refusal.reason, refusal.message)
                 worker.end(replace(refusal, message=f"Pod was rejected: {refusal.message}"))

@@ -31,11 +31,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class BridgeConfig:
-    """`pod_cidr`: an IPv4 range that nothing else on the node uses. `data_dir`: the cluster's."""
+    """`pod_cidr`: an IPv4 range that nothing else on the node uses. `data_dir`: the cluster's.
+
+    `daemon_ports`: TCP ports on which the cluster's own daemons listen here; they never lead to a Pod.
+    """
 
     name: str
     pod_cidr: str
     data_dir: Path
+    daemon_ports: frozenset[int] = frozenset()
 
 
 class _Shared:
@@ -68,6 +72,7 @@ class Bridge:
             )
         self._name = config.name
         self._range = PodRange(config.pod_cidr)
+        self._daemon_ports = config.daemon_ports
         self._directory = config.data_dir / "network"
         self._owner = str(config.data_dir.resolve())
         self._ipam = Ipam(self._range, self._directory)
@@ -114,6 +119,12 @@ class Bridge:
     async def setup(self, sandbox_id: str, netns_path: str, config: SandboxConfig) -> list[str]:
         """Raises NetworkError: AddressesExhausted, HostPortConflict, InvalidConfiguration, NetworkSetupFailed."""
         ports = tuple(_host_port(mapping) for mapping in config.port_mappings if mapping.host_port)
+        for port in ports:
+            if port.protocol == "TCP" and port.host_port in self._daemon_ports:
+                raise NetworkError(
+                    "HostPortConflict",
+                    f"host port {port} is the port of a daemon of the cluster: choose another hostPort",
+                )
         try:
             lease = await self._run(lambda: self._setup(sandbox_id, netns_path, ports))
             if ports:
@@ -152,7 +163,7 @@ class Bridge:
 
     async def _replace_rules(self) -> None:
         leases = await self._run(self._ipam.leases)
-        await nftables.apply(nftables.ruleset(self._name, self._range.network, leases))
+        await nftables.apply(nftables.ruleset(self._name, self._range.network, leases, self._daemon_ports))
 
     async def _delete_links(self) -> None:
         names = set(self._doomed)

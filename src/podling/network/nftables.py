@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Network
 
 from podling.kit import program
@@ -17,12 +17,13 @@ def table_name(bridge: str) -> str:
     return f"podling-{bridge}"
 
 
-def ruleset(bridge: str, network: IPv4Network, leases: Iterable[Lease]) -> str:
+def ruleset(bridge: str, network: IPv4Network, leases: Iterable[Lease], daemon_ports: Collection[int] = ()) -> str:
     """The input of `nft -f -`.
 
     - A Pod's packets to anywhere but Pods of this bridge leave with the node's address.
     - Host ports: DNAT for packets to the node's own addresses, from outside, from Pods and from the node itself. A
       connection from the node's loopback, or from a Pod to itself, is masqueraded: the Pod could not answer it else.
+    - Ports of the cluster's daemons are never redirected, whatever the leases say: a Pod would take the API server's clients.
     - Loopback addresses are routed for the bridge (route_localnet, see links.py), so whatever a Pod sends to them is
       dropped before any translation (CVE-2020-8558).
     - Pods speak to each other through the node's routing; a redirect would tell them to go around it.
@@ -47,6 +48,7 @@ table ip {table_name(bridge)} {{
     {_elements(themselves)}
   }}
   chain host-ports {{
+    {_reserved(daemon_ports)}
     dnat ip to ip daddr . meta l4proto . th dport map @host-ports-by-address
     dnat ip to meta l4proto . th dport map @host-ports
   }}
@@ -102,6 +104,10 @@ async def apply(rules: str) -> None:
 
 def _element(port: HostPort, prefix: str, address: str) -> str:
     return f"{prefix}{port.protocol.lower()} . {port.host_port} : {address} . {port.container_port}"
+
+
+def _reserved(ports: Collection[int]) -> str:
+    return f"tcp dport {{ {', '.join(map(str, sorted(ports)))} }} return" if ports else ""
 
 
 def _elements(elements: Sequence[str]) -> str:

@@ -3,7 +3,8 @@ API server has confirmed it."""
 
 from __future__ import annotations
 
-from podling.api.core.v1 import Node, Pod
+from podling.api.core.v1 import Endpoints, Node, Pod
+from podling.scheduler.daemon_ports import daemon_ports
 from podling.scheduler.node_info import NodeInfo, PodInfo
 
 
@@ -12,6 +13,7 @@ class Cache:
         self._nodes: dict[str, NodeInfo] = {}
         self._where: dict[str, str] = {}
         self._assumed: set[str] = set()
+        self._api_server: Endpoints | None = None
 
     def nodes(self) -> list[NodeInfo]:
         """Every Node there is."""
@@ -19,10 +21,18 @@ class Cache:
 
     def set_node(self, node: Node) -> None:
         info = self._nodes.get(node.metadata.name)
+        ports = daemon_ports(node, self._api_server)
         if info is None:
-            self._nodes[node.metadata.name] = NodeInfo(node)
+            self._nodes[node.metadata.name] = NodeInfo(node, ports)
         else:
-            info.set_node(node)
+            info.set_node(node, ports)
+
+    def set_api_server(self, endpoints: Endpoints | None) -> None:
+        """Take note of where the API server listens; None if nothing tells."""
+        self._api_server = endpoints
+        for info in self.nodes():
+            if info.node is not None:
+                info.set_node(info.node, daemon_ports(info.node, endpoints))
 
     def remove_node(self, name: str) -> None:
         """Its Pods stay known: the Node may come back before they are gone."""

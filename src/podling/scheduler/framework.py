@@ -19,6 +19,7 @@ class ClusterEvent(StrEnum):
     NODE_ALLOCATABLE = "NodeAllocatableChange"
     NODE_LABELS = "NodeLabelChange"
     NODE_TAINTS = "NodeTaintChange"
+    DAEMON_PORTS = "DaemonPortChange"
     POD_ADDED = "AssignedPodAdd"
     POD_REMOVED = "AssignedPodDelete"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 from podling.api.core.v1 import Node, Pod
 from podling.api.quantity import Quantity
@@ -63,6 +64,7 @@ class NodeInfo:
 
     __slots__ = (
         "allocatable",
+        "daemon_ports",
         "host_ports",
         "node",
         "pods",
@@ -72,19 +74,25 @@ class NodeInfo:
         "with_anti_affinity",
     )
 
-    def __init__(self, node: Node | None = None) -> None:
+    def __init__(self, node: Node | None = None, daemon_ports: Collection[HostPort] = ()) -> None:
         self.node = node
         self.pods: dict[str, PodInfo] = {}
         self.allocatable: Amounts = amounts(node.status.allocatable) if node else {}
         self.requested: Counter[str] = Counter()
-        self.host_ports: Counter[HostPort] = Counter()
+        self.daemon_ports = daemon_ports
+        self.host_ports: Counter[HostPort] = Counter(daemon_ports)
+        """Those of daemons and of Pods."""
         self.scored_cpu = 0
         self.scored_memory = 0
         self.with_anti_affinity = 0
         """How many of the Pods have required anti-affinity."""
 
-    def set_node(self, node: Node | None) -> None:
+    def set_node(self, node: Node | None, daemon_ports: Collection[HostPort] = ()) -> None:
         self.node = node
+        self.host_ports.subtract(self.daemon_ports)
+        self.host_ports.update(daemon_ports)
+        self.host_ports += Counter()
+        self.daemon_ports = daemon_ports
         self.allocatable = amounts(node.status.allocatable) if node else {}
 
     def add(self, pod: PodInfo) -> None:
@@ -108,7 +116,7 @@ class NodeInfo:
 
     def copy_without(self, victims: set[str]) -> NodeInfo:
         """The same Node as if these Pods (uids) were not there."""
-        rest = NodeInfo(self.node)
+        rest = NodeInfo(self.node, self.daemon_ports)
         for uid, pod in self.pods.items():
             if uid not in victims:
                 rest.add(pod)

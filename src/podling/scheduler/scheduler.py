@@ -10,13 +10,14 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from podling.api.core.v1 import Binding, Namespace, Node, ObjectReference, Pod
+from podling.api.core.v1 import Binding, Endpoints, Namespace, Node, ObjectReference, Pod
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.status import ApiError
 from podling.api.time import now
 from podling.client.client import Client, ConnectionFailed, EventType
 from podling.client.events import NORMAL, WARNING, EventRecorder
 from podling.client.informer import InformerSet
+from podling.scheduler import daemon_ports
 from podling.scheduler.cache import Cache
 from podling.scheduler.framework import ClusterEvent
 from podling.scheduler.node_info import PodInfo
@@ -52,7 +53,8 @@ class Scheduler:
         self._binding = asyncio.Semaphore(_BINDINGS_AT_ONCE)
 
     async def run(self) -> None:
-        nodes, pods = self._informers.of(Node), self._informers.of(Pod)
+        nodes, pods, endpoints = self._informers.of(Node), self._informers.of(Pod), self._informers.of(Endpoints)
+        endpoints.add_handler(self._on_endpoints)
         nodes.add_handler(self._on_node)
         pods.add_handler(self._on_pod)
         async with asyncio.TaskGroup() as tasks:
@@ -61,6 +63,7 @@ class Scheduler:
             tasks.create_task(self._events.run(), name="scheduler events")
             tasks.create_task(self._conditions.run(), name="scheduler conditions")
             await nodes.synced()
+            await endpoints.synced()
             await self._namespaces.synced()
             await pods.synced()
             while True:
@@ -93,6 +96,14 @@ class Scheduler:
             self._queue.notify(ClusterEvent.NODE_LABELS)
         if node.spec.taints != old.spec.taints or node.spec.unschedulable != old.spec.unschedulable:
             self._queue.notify(ClusterEvent.NODE_TAINTS)
+
+        if node.status.daemon_endpoints != old.status.daemon_endpoints or node.status.addresses != old.status.addresses:
+            self._queue.notify(ClusterEvent.DAEMON_PORTS)
+
+    def _on_endpoints(self, type: EventType, endpoints: Endpoints, old: Endpoints | None) -> None:
+        if (endpoints.metadata.namespace, endpoints.metadata.name) == (daemon_ports.NAMESPACE, daemon_ports.NAME):
+            self._cache.set_api_server(None if type is EventType.DELETED else endpoints)
+            self._queue.notify(ClusterEvent.DAEMON_PORTS)
 
     def _on_pod(self, type: EventType, pod: Pod, old: Pod | None) -> None:
         uid = pod.metadata.uid

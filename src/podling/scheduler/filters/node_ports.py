@@ -1,4 +1,4 @@
-"""NodePorts: host ports that another Pod on the Node has."""
+"""NodePorts: host ports that another Pod on the Node has, or a daemon of the cluster."""
 
 from __future__ import annotations
 
@@ -22,4 +22,6 @@ def _filter(cycle: Cycle, info: NodeInfo, node: Node) -> Rejection | None:
     return None
 
 
-NODE_PORTS = Filter("NodePorts", _filter, frozenset({ClusterEvent.NODE_ADDED, ClusterEvent.POD_REMOVED}))
+NODE_PORTS = Filter(
+    "NodePorts", _filter, frozenset({ClusterEvent.NODE_ADDED, ClusterEvent.POD_REMOVED, ClusterEvent.DAEMON_PORTS})
+)
