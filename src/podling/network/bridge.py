@@ -227,7 +227,7 @@ class Bridge:
 
 def _host_port(mapping: PortMapping) -> HostPort:
     """All of it becomes part of a rule for nft: nothing but three protocols, numbers and an address may get there."""
-    address, protocol = mapping.host_ip, mapping.protocol or "TCP"
+    address, protocol = mapping.host_ip, (mapping.protocol or "TCP").upper()
     if protocol not in ("TCP", "UDP", "SCTP") or not all(
         0 < port < 65536 for port in (mapping.host_port, mapping.container_port)
     ):
