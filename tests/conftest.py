@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.support.machine",
     "tests.support.native",
     "tests.support.registry",
+    "tests.support.small_disk",
 ]
 
 # A busy machine makes an example slow; that says nothing about the code. CI tries the same examples every time.

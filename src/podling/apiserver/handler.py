@@ -25,6 +25,7 @@ from podling.apiserver.subresources import binding, eviction, finalize, log, tok
 from podling.apiserver.user import ANONYMOUS, LOCAL, User, node_user
 from podling.apiserver.verbs import create, delete, get, list, patch, update, watch
 from podling.kit.http_connection import Connection
+from podling.store.protocol import StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ class RequestHandler:
             response = responses.error(error.status, error.warnings)
         except ConnectionError:
             raise
+        except StoreUnavailable as error:
+            response = responses.error(status.service_unavailable(str(error)).status)
         except RecursionError:
             response = responses.error(status.bad_request("the request is nested too deeply").status)
         except Exception:

@@ -7,6 +7,7 @@ Files (PEM, mode 0600) in <data-dir>/pki; layout as kubeadm's: ca, apiserver, ad
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
+
+log = logging.getLogger(__name__)
 
 _VALID = timedelta(days=3650)
 _RENEW_BEFORE = timedelta(days=90)
@@ -129,16 +132,25 @@ def ensure(
 
 def write_private(path: Path, data: bytes) -> None:
     """Replaces the file atomically and durably, readable by its owner only."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    _replace({path: data})
+
+
+def _replace(files: dict[Path, bytes]) -> None:
+    """All of them, in their order, or (on a full disk, say) none."""
+    temporary: dict[Path, str] = {}
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        for path, data in files.items():
+            descriptor, temporary[path] = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in files:
+            os.replace(temporary[path], path)
+            del temporary[path]
+    finally:
+        for name in temporary.values():
+            os.unlink(name)
 
 
 def _ensure_ca(pair: KeyPair) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -184,7 +196,13 @@ def _ensure_leaf(
     names += [x509.IPAddress(ipaddress.ip_address(address)) for address in request.addresses]
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    _write_pair(pair, builder.sign(ca_key, hashes.SHA256()), key)
+    try:
+        _write_pair(pair, builder.sign(ca_key, hashes.SHA256()), key)
+    except OSError as error:
+        if not (pair.cert.exists() and pair.key.exists()):
+            raise
+        # It may lack a new address of the machine. On a full disk that is better than no server at all.
+        log.warning("%s cannot be renewed, the old one is used: %s", pair.cert, error.strerror)
 
 
 def _serves(pair: KeyPair, request: _Request, ca_cert: x509.Certificate) -> bool:
@@ -259,8 +277,7 @@ def _key_usage(*, ca: bool) -> x509.KeyUsage:
 
 def _write_pair(pair: KeyPair, cert: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
     # The certificate last: a pair cut short by a crash has no certificate or one of another key, and is made anew.
-    write_private(pair.key, _private_pem(key))
-    write_private(pair.cert, cert.public_bytes(serialization.Encoding.PEM))
+    _replace({pair.key: _private_pem(key), pair.cert: cert.public_bytes(serialization.Encoding.PEM)})
 
 
 def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

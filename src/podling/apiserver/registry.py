@@ -223,7 +223,8 @@ class Registry(Generic[T]):
                     deleted = await self.store.delete(key, encoder, expected=entry.revision)
                     self.strategy.after_delete(new)
                     return Result(deleted.value, deleted=True)
-                await self.store.update(key, encoder, expected=entry.revision)
+                reserve = self.strategy.uses_reserve(new, subresource)
+                await self.store.update(key, encoder, expected=entry.revision, from_reserve=reserve)
                 self.strategy.after_update(new, old)
                 return Result(encoder.value)
             except Conflict:
@@ -253,7 +254,8 @@ class Registry(Generic[T]):
                     deleted = await self.store.delete(entry.key, encoder, expected=entry.revision)
                     self.strategy.after_delete(obj)
                     return Result(deleted.value, deleted=True)
-                await self.store.update(entry.key, encoder, expected=entry.revision)
+                reserve = self.strategy.uses_reserve(obj, "")
+                await self.store.update(entry.key, encoder, expected=entry.revision, from_reserve=reserve)
                 return Result(encoder.value)
             except Conflict:
                 continue
@@ -281,7 +283,7 @@ class Registry(Generic[T]):
                 if step.keep:
                     if codec.encode(obj) == entry.value:
                         return Result(entry.value)
-                    await self.store.update(key, encoder, expected=entry.revision)
+                    await self.store.update(key, encoder, expected=entry.revision, from_reserve=True)
                     return Result(encoder.value)
                 deleted = await self.store.delete(key, encoder, expected=entry.revision)
             except Conflict:

@@ -41,14 +41,11 @@ class State(Struct, kw_only=True, eq=False):
 
     def checks(self, endpoint: str) -> Checks:
         """The single checks of /healthz, /livez or /readyz."""
-        checks: dict[str, Check] = {"ping": lambda: "", "log": lambda: "", "etcd": self._check_store}
+        checks: dict[str, Check] = {"ping": lambda: "", "log": lambda: "", "etcd": lambda: self.store.problem}
         checks["poststarthook/bootstrap"] = lambda: "" if self.ready else "not finished"
         if endpoint == "readyz":
             checks["shutdown"] = lambda: "process is shutting down" if self.stopping else ""
         return checks
-
-    def _check_store(self) -> str:
-        return "" if self.store.revision >= 0 else "the store is not open"
 
     def find(self, kind: type[Any], namespace: str, name: str) -> Any:
         """The stored object, or None (also for kinds that are not served)."""

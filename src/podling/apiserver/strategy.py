@@ -97,6 +97,10 @@ class Strategy(Generic[T]):
         """Whether the object is deleted in two steps; if so, sets options.grace_period_seconds."""
         return False
 
+    def uses_reserve(self, obj: T, subresource: str) -> bool:
+        """Whether an update may use the disk space that is kept for deletions: it is a step of one."""
+        return bool(obj.metadata.deletion_timestamp)
+
     def is_held(self, obj: T) -> bool:
         """Whether finalizers keep a deleted object from going."""
         return bool(obj.metadata.finalizers)

@@ -34,6 +34,12 @@ def get(path: Path, url: str, timeout: float = 10.0) -> Any:
         return json.loads(answer.read())
 
 
+def check(path: Path, url: str, timeout: float = 10.0) -> str:
+    """The text at `url`, whether the server says that all is well or not. Raises CommandError where no answer comes."""
+    with _answer(path, url, timeout, accept=(200, 500)) as answer:
+        return answer.read().decode(errors="replace")
+
+
 def watch(path: Path, url: str, timeout: float) -> Iterator[Any]:
     """The watch events of `url`; ends, or raises TimeoutError, after `timeout` seconds, and ends when the server does."""
     with _answer(path, url, timeout) as answer, contextlib.suppress(ConnectionError, http.client.HTTPException):
@@ -42,7 +48,7 @@ def watch(path: Path, url: str, timeout: float) -> Iterator[Any]:
                 yield json.loads(line)
 
 
-def _answer(path: Path, url: str, timeout: float) -> http.client.HTTPResponse:
+def _answer(path: Path, url: str, timeout: float, accept: tuple[int, ...] = (200,)) -> http.client.HTTPResponse:
     connection = _Connection(path, timeout)
     try:
         connection.request("GET", url)
@@ -52,6 +58,6 @@ def _answer(path: Path, url: str, timeout: float) -> http.client.HTTPResponse:
     except OSError as error:
         kind = NobodyListens if isinstance(error, (ConnectionRefusedError, FileNotFoundError)) else CommandError
         raise kind(f"the API server does not answer at {path}: {error.strerror or error}") from None
-    if answer.status != 200:
+    if answer.status not in accept:
         raise CommandError(f"the API server answers {answer.status} to {url}", answer.read().decode(errors="replace"))
     return answer

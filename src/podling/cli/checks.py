@@ -99,6 +99,29 @@ def pod(settings: Settings) -> Check:
     return Check("a Pod runs (image, namespaces, network, cgroups, container)", found=found)
 
 
+ROOM = 64 << 20
+"""Bytes that a cluster needs in its data directory before any image is pulled."""
+_LOW = 0.10
+"""Of the disk, free: below it the kubelet reports DiskPressure."""
+
+
+def disk(data_dir: Path) -> Check:
+    """Whether there is room in the data directory."""
+    directory = next(path for path in (data_dir, *data_dir.parents) if path.is_dir())
+    found = os.statvfs(directory)
+    free, inodes = found.f_bavail * found.f_frsize, found.f_favail
+    remedy = f"free some space there (what takes it: `du -xh {directory} | sort -h | tail`)"
+    left = f"has {free / 2**20:.0f} MB left where {data_dir} is"
+    if free < ROOM:
+        return Check("disk", f"{left}, and Podling needs {ROOM >> 20} MB", remedy)
+    if found.f_files and inodes < 1000:
+        return Check("disk", f"has {inodes} inodes left where {data_dir} is", f"delete files in {directory}")
+    if free < found.f_blocks * found.f_frsize * _LOW:
+        problem = f"{left}, less than a tenth: the node reports DiskPressure and gets no new Pods"
+        return Check("disk", problem, remedy, required=False)
+    return Check("disk", found=left)
+
+
 def limits() -> Iterator[Check]:
     """Too low for many Pods, though some run."""
     for name, wanted in (("fs/inotify/max_user_instances", 256), ("kernel/pid_max", 32768)):

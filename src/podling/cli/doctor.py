@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     # Where a Pod runs, none of them can be missing, whatever such a look at the machine's surface tells.
     pod_runs = not any(check.problem for check in found)
     found += [part for part in parts if not (pod_runs and part.problem)]
-    found += [*checks.limits(), *checks.conveniences()]
+    found += [checks.disk(settings.data_dir), *checks.limits(), *checks.conveniences()]
     missing = 0
     for check in found:
         if not check.problem:

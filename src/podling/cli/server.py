@@ -63,4 +63,8 @@ def _write_kubeconfig(settings: Settings, url: str) -> None:
     from podling.apiserver import kubeconfig
     from podling.apiserver.pki import PKI
 
-    kubeconfig.write(settings.kubeconfig, kubeconfig.render(PKI(settings.data_dir / "pki"), server=url))
+    text = kubeconfig.render(PKI(settings.data_dir / "pki"), server=url)
+    if (
+        not settings.kubeconfig.exists() or settings.kubeconfig.read_text() != text
+    ):  # a start on a full disk writes nothing
+        kubeconfig.write(settings.kubeconfig, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import platform
@@ -203,14 +204,23 @@ def existing(data_dir: Path) -> Settings:
 
 
 def save(settings: Settings) -> None:
+    """Raises CommandError if the file cannot be written; nothing is left of it then. The same settings are not written."""
     import json
 
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
     path = settings.data_dir / CONFIG_FILE
-    temporary = path.with_suffix(".tmp")
     content = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
+    text = json.dumps(content, indent=2) + "\n"
+    temporary = path.with_suffix(".tmp")
+    try:
+        if path.exists() and path.read_text() == text:
+            return
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise CommandError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def wanted(args: argparse.Namespace, saved: Settings | None) -> Settings:

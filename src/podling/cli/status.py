@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Iterator
 
-from podling.cli import api_socket, process
+from podling.cli import api_socket, checks, process
 from podling.cli import settings as cluster_settings
 from podling.cli.errors import CommandError
+from podling.cli.settings import Settings
 from podling.cli.up import ready_condition
 
 
@@ -40,15 +42,33 @@ def run(args: argparse.Namespace) -> int:
         condition = ready_condition(node)
         ready = ready and condition.get("status") == "True"
         state = "Ready" if condition.get("status") == "True" else f"not Ready: {condition.get('message', 'unknown')}"
-        print(f"node     {node['metadata']['name']} {state}")
+        pressure = [
+            f"{condition['type']}: {condition.get('message', '')}"
+            for condition in node.get("status", {}).get("conditions", [])
+            if condition["type"] != "Ready" and condition["status"] == "True"
+        ]
+        print("; ".join([f"node     {node['metadata']['name']} {state}", *pressure]))
     pods = api_socket.get(settings.api_socket, "/api/v1/pods")["items"]
     phases = Counter(pod.get("status", {}).get("phase", "Unknown") for pod in pods)
     print(f"pods     {len(pods)}" + "".join(f", {count} {phase}" for phase, count in sorted(phases.items())))
+    failed = [f"{'store' if name == 'etcd' else name}: {problem}" for name, problem in _failed_checks(settings)]
+    if (disk := checks.disk(settings.data_dir)).problem:
+        print(f"disk     {disk.problem}: {disk.remedy}")
+    if failed:
+        raise CommandError("; ".join(failed))
     if down:
         raise CommandError(f"agent not running: `{settings.command('up')}` starts it")
     if not ready:
         raise CommandError("the node is not Ready")
     return 0
+
+
+def _failed_checks(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Name and reason of each check of the API server that fails."""
+    for line in api_socket.check(settings.api_socket, "/readyz?verbose").splitlines():
+        if line.startswith("[-]"):
+            name = line.removeprefix("[-]").split()[0]
+            yield name, api_socket.check(settings.api_socket, f"/readyz/{name}").strip().partition(": ")[2]
 
 
 def _duration(seconds: float) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import select
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from podling.cli import checks, down, lock, notify, process, run_dir, systemd
@@ -44,16 +45,32 @@ def _up(args: argparse.Namespace) -> int:
         flags = ", ".join(cluster_settings.flag(name) for name in changed)
         raise CommandError(f"the cluster is up with another {flags}: `{settings.command('down')}` first")
     _check_machine(settings, running, new=saved is None)
-    cluster_settings.save(settings)
-    run_dir.prepare(settings.run_dir, settings.data_dir)
     missing = [name for name in process.NAMES if name not in running]
-    if missing:
-        _start(settings, missing, started)
-    _wait_until_ready(settings, started)
+    with _full_disk_named(settings):
+        cluster_settings.save(settings)
+        run_dir.prepare(settings.run_dir, settings.data_dir)
+        if missing:
+            _start(settings, missing, started)
+        _wait_until_ready(settings, started)
     how = f"is up after {time.monotonic() - started:.1f} s" if missing else "is up already"
     print(f"Podling {how}: node {settings.node_name} is Ready.")
     print(f"  export KUBECONFIG={settings.kubeconfig}")
     return 0
+
+
+@contextlib.contextmanager
+def _full_disk_named(settings: Settings) -> Iterator[None]:
+    """A cluster that exists may start on a full disk, and is needed there to delete Pods. If it fails, that is why.
+
+    The logs then do not tell: there is no room for them.
+    """
+    try:
+        yield
+    except (CommandError, OSError) as error:
+        disk = checks.disk(settings.data_dir)
+        if not disk.problem or not disk.required:
+            raise
+        raise CommandError(f"the disk {disk.problem}: {disk.remedy} ({error})") from error
 
 
 def _check_machine(settings: Settings, running: Mapping[str, int], *, new: bool) -> None:
@@ -63,6 +80,9 @@ def _check_machine(settings: Settings, running: Mapping[str, int], *, new: bool)
             raise CommandError(f"{check.problem}: try with sudo")
         if check.problem and check.required:
             raise CommandError(f"{check.name} {check.problem}: {check.remedy} (`podling doctor` checks everything)")
+    disk = checks.disk(settings.data_dir)
+    if new and disk.problem and disk.required:
+        raise CommandError(f"the disk {disk.problem}: {disk.remedy}, or choose another --data-dir")
     if new and settings.data_dir.exists():
         foreign = next((entry.name for entry in settings.data_dir.iterdir() if entry.name != lock.FILE), "")
         if foreign:

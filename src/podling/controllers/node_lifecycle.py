@@ -152,7 +152,9 @@ class NodeLifecycleController:
             # The silence is ours: the Node could not be heard. It gets the whole time again.
             self._sign_of_life(name, self._grace_period)
         except ApiError as error:
-            if error.code != 404:
+            if error.code == 503:  # nor could the Node write: the silence is the store's
+                self._sign_of_life(name, self._grace_period)
+            elif error.code != 404:
                 raise
 
     # -- what follows from conditions

@@ -24,7 +24,17 @@ from typing import Final
 from msgspec import Struct
 
 from podling.store.history import History, Record
-from podling.store.protocol import Check, Compacted, Entry, Event, EventType, StoreError, Unreadable
+from podling.store.protocol import (
+    Check,
+    Compacted,
+    Entry,
+    Event,
+    EventType,
+    StoreError,
+    StoreUnavailable,
+    Unreadable,
+)
+from podling.store.reserve import STEP, Reserve
 from podling.store.retention import Retention
 
 APPLICATION_ID: Final = 0x506F646C  # "Podl"
@@ -76,6 +86,14 @@ class DatabaseCorrupt(StoreError):
     """The file is not a database of this program, or is damaged."""
 
 
+def _free_bytes(directory: Path) -> int:
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return 1 << 62
+    return disk.f_bavail * disk.f_frsize
+
+
 def _checksum(revision: int, key: str, value: bytes) -> int:
     return zlib.crc32(value, zlib.crc32(key.encode(), revision & 0xFFFFFFFF))
 
@@ -88,6 +106,9 @@ class Database:
         self._uncopied_bytes = 0
         self._wal_bytes = 0
         self._lock = -1
+        self._full = False
+        """Whether the last write that may not use the reserve found no room."""
+        self._reserve = Reserve(path.with_name(path.name + ".reserve"))
         self._connections = ExitStack()
 
     @property
@@ -205,10 +226,10 @@ class Database:
                 entries[key] = entry
         return Loaded(entries, unreadable, revision, self._compacted, shown_from)
 
-    def commit(self, records: Sequence[Record]) -> int:
+    def commit(self, records: Sequence[Record], *, from_reserve: bool = False) -> int:
         """Writes all or nothing, durable on return; compacts a little on the way. Returns the compacted revision.
 
-        Raises sqlite3.Error; nothing is written then.
+        Raises StoreUnavailable, or what is wrong with the records; nothing is written then.
         """
         now = int(time.time())
         rows = [
@@ -224,7 +245,18 @@ class Database:
             for record in records
         ]
         due = self._retention.due(now)
-        self._transaction(rows, due)
+        if not from_reserve:
+            self._check_room()
+        while True:
+            try:
+                self._transaction(rows, due)
+                break
+            except sqlite3.DatabaseError as error:
+                if not (from_reserve and self._is_full(error) and self._reserve.give(self._wal)):
+                    raise self._unavailable("write to", error) from error
+                due = 0
+        if not from_reserve:
+            self._full = False
         for record in records:
             self._retention.add(record.event.revision, now, record.size)
             self._grown(record.size + PAGE_BYTES)
@@ -257,6 +289,49 @@ class Database:
         if compact:
             self._compacted = compact
             self._retention.compacted(compact)
+
+    def probe(self) -> None:
+        """A write that changes nothing. Raises StoreUnavailable."""
+        self._check_room()
+        try:
+            self._writer.execute("UPDATE compaction SET revision = revision")
+        except sqlite3.DatabaseError as error:
+            raise self._unavailable("write to", error) from error
+        self._full = False
+
+    def _check_room(self) -> None:
+        """On a full disk there may be room in the WAL: what the reserve gave for deletions. Raises StoreUnavailable."""
+        if self._full and _free_bytes(self._path.parent) < STEP:
+            raise self._no_room("write to")
+
+    def fill_reserve(self) -> bool:
+        """Returns whether the space for deletions is all there."""
+        return self._reserve.fill()
+
+    def _is_full(self, error: sqlite3.Error) -> bool:
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code == sqlite3.SQLITE_FULL:
+            return True
+        # What grows beside the database, as the index of the WAL, fails with an error of another name.
+        return code & 0xFF == sqlite3.SQLITE_IOERR and _free_bytes(self._path.parent) < PAGE_BYTES * 16
+
+    def _unavailable(self, what: str, error: sqlite3.Error) -> StoreUnavailable:
+        if self._is_full(error):
+            self._full = True
+            return self._no_room(what)
+        name = getattr(error, "sqlite_errorname", "")
+        reason = f"the disk of {self._path.parent} fails: {error}" + (f" ({name})" if name else "")
+        return StoreUnavailable(f"cannot {what} the store: {reason}")
+
+    def _no_room(self, what: str) -> StoreUnavailable:
+        where = self._path.parent
+        return StoreUnavailable(
+            f"cannot {what} the store: no space is left on the disk of {where}: free some there (deletions still work)"
+        )
+
+    @property
+    def _wal(self) -> Path:
+        return self._path.with_name(self._path.name + "-wal")
 
     def maintain(self) -> tuple[int, bool]:
         """One step of compaction and of giving free pages back. Returns the compacted revision and whether more is due.
@@ -317,7 +392,7 @@ class Database:
             finally:
                 connection.execute("COMMIT")
         except sqlite3.Error as error:
-            raise StoreError(f"reading {self._path}: {error}") from error
+            raise self._unavailable("read", error) from error
         if after < compacted:
             raise Compacted(after, compacted)
         records = [

@@ -30,6 +30,10 @@ class KeyNotFound(StoreError):
     """update() or delete() on a key that does not exist."""
 
 
+class StoreUnavailable(StoreError):
+    """The disk does not do its part: it is full, or fails. A write that raises this is not stored."""
+
+
 class Conflict(StoreError):
     """The guard did not match; `current` is what is there."""
 
@@ -105,6 +109,10 @@ class Store(Protocol):
         """The newest acknowledged revision."""
 
     @property
+    def problem(self) -> str:
+        """Why writes fail or do not come to an end, "" if all is well."""
+
+    @property
     def unreadable(self) -> Mapping[str, Unreadable]:
         """Entries found when the store was opened that its check did not pass, by key.
 
@@ -114,11 +122,16 @@ class Store(Protocol):
     async def create(self, key: str, encode: Encode) -> int:
         """Raises KeyExists. Returns the new revision, durable."""
 
-    async def update(self, key: str, encode: Encode, *, expected: int) -> int:
-        """Writes if the key's revision is `expected`, else Conflict; KeyNotFound. Returns the new revision, durable."""
+    async def update(self, key: str, encode: Encode, *, expected: int, from_reserve: bool = False) -> int:
+        """Writes if the key's revision is `expected`, else Conflict; KeyNotFound. Returns the new revision, durable.
+
+        `from_reserve`: on a full disk the write may use the space that is kept for deletions.
+        """
 
     async def delete(self, key: str, encode: Encode, *, expected: int) -> Entry:
-        """Deletes if the revision matches. `encode` gives the last value, as the DELETED event shows it."""
+        """Deletes if the revision matches. `encode` gives the last value, as the DELETED event shows it.
+
+        On a full disk, deletions use the space that is kept for them."""
 
     def get(self, key: str) -> Entry | None:
         """The newest acknowledged value, from memory."""

@@ -19,6 +19,7 @@ import sqlite3
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -41,11 +42,14 @@ from podling.store.protocol import (
     KeyNotFound,
     Page,
     StoreError,
+    StoreUnavailable,
     Unreadable,
 )
 from podling.store.retention import Retention
 from podling.store.watch import Hub
 
+STALLED_SECONDS: Final = 10.0
+"""A write that takes longer is a sign that the disk does not answer."""
 MAX_BATCH: Final = 1000
 READ_ROWS: Final = 200
 
@@ -71,6 +75,9 @@ class SQLiteOptions(Struct, kw_only=True, frozen=True):
 class _Write(Struct, eq=False):
     record: Record
     done: asyncio.Future[None]
+    since: float
+    """When it was asked for, by the clock of the event loop."""
+    from_reserve: bool
 
 
 class SQLiteStore:
@@ -88,6 +95,9 @@ class SQLiteStore:
         self._taken = 0
         self._compacted = 0
         self._queue: list[_Write] = []
+        self._writing: list[_Write] = []
+        self._failure = ""
+        """Why the last commit failed; "" if it did not."""
         self._pending: dict[str, asyncio.Future[None]] = {}
         self._waiting: dict[asyncio.Future[None], int] = {}
         self._queued = asyncio.Event()
@@ -155,6 +165,15 @@ class SQLiteStore:
             await loop.run_in_executor(self._write_thread, self._database.close)
         finally:
             self._write_thread.shutdown(wait=False)
+
+    @property
+    def problem(self) -> str:
+        if self._failure:
+            return self._failure
+        oldest = (self._writing or self._queue)[:1]
+        if oldest and (age := asyncio.get_running_loop().time() - oldest[0].since) > STALLED_SECONDS:
+            return f"a write has been waiting for the disk for {age:.0f} s"
+        return ""
 
     # Reading
 
@@ -271,15 +290,17 @@ class SQLiteStore:
         await self._settled(key)
         if self._current(key) is not None:
             raise KeyExists(key)
-        record = await self._write(EventType.ADDED, key, encode, None)
+        record = await self._write(EventType.ADDED, key, encode, None, from_reserve=False)
         return record.event.revision
 
-    async def update(self, key: str, encode: Encode, *, expected: int) -> int:
-        record = await self._write(EventType.MODIFIED, key, encode, await self._expect(key, expected))
+    async def update(self, key: str, encode: Encode, *, expected: int, from_reserve: bool = False) -> int:
+        former = await self._expect(key, expected)
+        record = await self._write(EventType.MODIFIED, key, encode, former, from_reserve=from_reserve)
         return record.event.revision
 
     async def delete(self, key: str, encode: Encode, *, expected: int) -> Entry:
-        record = await self._write(EventType.DELETED, key, encode, await self._expect(key, expected))
+        former = await self._expect(key, expected)
+        record = await self._write(EventType.DELETED, key, encode, former, from_reserve=True)
         return Entry(key, record.event.value, record.event.revision)
 
     async def _expect(self, key: str, revision: int) -> Entry:
@@ -299,7 +320,9 @@ class SQLiteStore:
         while (pending := self._pending.get(key)) is not None:
             await asyncio.wait((pending,))
 
-    async def _write(self, type: EventType, key: str, encode: Encode, former: Entry | None) -> Record:
+    async def _write(
+        self, type: EventType, key: str, encode: Encode, former: Entry | None, *, from_reserve: bool
+    ) -> Record:
         if self._closing:
             raise StoreError("the store is closed")
         revision = self._taken + 1
@@ -307,29 +330,51 @@ class SQLiteStore:
         self._taken = revision
         previous = former.value if former and key not in self._unreadable else None
         record = Record(Event(type, key, value, revision, previous), former)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
         self._pending[key] = done
-        self._queue.append(_Write(record, done))
+        self._queue.append(_Write(record, done, loop.time(), from_reserve))
         self._queued.set()
         # Shielded: a caller that goes away does not take back a write that may be on its way to the disk.
         await asyncio.shield(done)
         return record
 
     async def _write_queued(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._queue or not self._closing:
             await self._queued.wait()
             self._queued.clear()
-            while batch := self._queue[:MAX_BATCH]:
+            while self._queue:
+                self._writing = self._queue[:MAX_BATCH]
                 del self._queue[:MAX_BATCH]
-                records = [write.record for write in batch]
-                try:
-                    compacted = await loop.run_in_executor(self._write_thread, self._database.commit, records)
-                except Exception as error:
-                    # Whatever it is: this task has to outlive it, for without it every write would wait for ever.
-                    self._failed(batch, error)
-                else:
-                    self._committed(batch, compacted)
+                await self._commit(self._writing)
+                self._writing = []
+
+    async def _commit(self, batch: Sequence[_Write]) -> None:
+        """Whatever goes wrong, this returns: without its task every write would wait for ever."""
+        error = await self._attempt(batch)
+        deletions = [write for write in batch if write.from_reserve]
+        if isinstance(error, StoreUnavailable) and 0 < len(deletions) < len(batch):
+            self._failed([write for write in batch if not write.from_reserve], error)
+            batch, error = deletions, await self._attempt(deletions)
+        if error is not None:
+            self._failed(batch, error)
+
+    async def _attempt(self, batch: Sequence[_Write]) -> Exception | None:
+        """Returns what went wrong."""
+        from_reserve = all(write.from_reserve for write in batch)
+        commit = partial(self._database.commit, [write.record for write in batch], from_reserve=from_reserve)
+        try:
+            compacted = await asyncio.get_running_loop().run_in_executor(self._write_thread, commit)
+        except Exception as error:
+            return error
+        self._committed(batch, compacted)
+        if self._failure and not from_reserve:
+            self._recovered()
+        return None
+
+    def _recovered(self) -> None:
+        self._failure = ""
+        log.info("writes to the store work again")
 
     def _committed(self, batch: Sequence[_Write], compacted: int) -> None:
         for write in batch:
@@ -355,20 +400,22 @@ class SQLiteStore:
         self._index.apply(event)
 
     def _failed(self, batch: Sequence[_Write], error: Exception) -> None:
-        log.error("cannot write %d changes to the store: %s", len(batch), error)
+        if not isinstance(error, StoreUnavailable):
+            log.error("cannot write to the store: %s", error)
+        elif str(error) != self._failure:  # said once: on a full disk every write fails
+            self._failure = str(error)
+            log.error("%s", error)
+        kind = StoreUnavailable if isinstance(error, StoreUnavailable) else StoreError
         for write in batch:
             del self._pending[write.record.event.key]
-            failure = StoreError(f"cannot write to the store: {error}")
+            failure = kind(str(error) if kind is StoreUnavailable else f"cannot write to the store: {error}")
             failure.__cause__ = error
             write.done.set_exception(failure)
 
     async def _maintain(self) -> None:
         loop = asyncio.get_running_loop()
+        complaint = ""
         while not self._closing:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._options.maintenance_seconds):
-                    await self._attention.wait()
-            self._attention.clear()
             try:
                 more = not self._closing
                 while more:
@@ -376,5 +423,16 @@ class SQLiteStore:
                     more = more and not self._closing
                 if self._database.checkpoint_due:
                     await loop.run_in_executor(self._read_thread, self._database.checkpoint)
-            except sqlite3.Error as error:
-                log.error("cannot compact the store: %s", error)
+                if self._failure:
+                    await loop.run_in_executor(self._write_thread, self._database.probe)
+                    self._recovered()
+                await loop.run_in_executor(self._write_thread, self._database.fill_reserve)
+                complaint = ""
+            except (sqlite3.Error, StoreUnavailable) as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    log.error("cannot tidy up the store: %s", error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._options.maintenance_seconds):
+                    await self._attention.wait()
+            self._attention.clear()

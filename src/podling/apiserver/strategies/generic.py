@@ -19,15 +19,6 @@ class CreatedOnUpdate(Strategy[Any]):
     create_on_update = True
 
 
-class CreatedWithStatus(Strategy[Any]):
-    """The status given at creation counts: a kubelet registers its Node ready for Pods."""
-
-    def prepare_for_create(self, obj: Any) -> None:
-        status = obj.status
-        super().prepare_for_create(obj)
-        obj.status = status
-
-
 class Returned(Strategy[Any]):
     """DELETE answers with the object."""
 

@@ -17,8 +17,9 @@ from podling.apiserver.cluster_ip import ClusterIPs
 from podling.apiserver.conversion import stored_resource
 from podling.apiserver.node_port import NodePorts
 from podling.apiserver.strategies.event import NewEventStrategy
-from podling.apiserver.strategies.generic import Counted, CreatedOnUpdate, CreatedWithStatus, Returned
+from podling.apiserver.strategies.generic import Counted, CreatedOnUpdate, Returned
 from podling.apiserver.strategies.namespace import NamespaceStrategy
+from podling.apiserver.strategies.node import NodeStrategy
 from podling.apiserver.strategies.pod import PodStrategy
 from podling.apiserver.strategies.secret import SecretStrategy
 from podling.apiserver.strategies.service import ServiceStrategy
@@ -35,7 +36,7 @@ _BY_TYPE: dict[type[Any], type[Strategy[Any]]] = {
     Job: Counted,
     Lease: CreatedOnUpdate,
     Namespace: NamespaceStrategy,
-    Node: CreatedWithStatus,
+    Node: NodeStrategy,
     Pod: PodStrategy,
     PodDisruptionBudget: Counted,
     PriorityClass: Counted,

@@ -20,7 +20,7 @@ from podling.apiserver.selection import Predicate
 from podling.apiserver.status_event import error_event
 from podling.apiserver.verbs.list import predicate
 from podling.kit.http_connection import cancelled_with_connection
-from podling.store.protocol import Compacted, Event, EventType
+from podling.store.protocol import Compacted, Event, EventType, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ async def handle(call: Call) -> StreamResponse:
                     await response.write(render(type_, value))
             except status.ApiError as error:
                 await response.write(error_event(error.status))
+            except StoreUnavailable as error:
+                await response.write(error_event(status.service_unavailable(str(error)).status))
             except ConnectionError:
                 raise
             except Exception:
