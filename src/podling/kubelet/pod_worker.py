@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -53,11 +54,15 @@ class Ending(Struct, frozen=True):
 class PodWorker:
     """`update`, `gone`, `end` and `wake` may be called at any time; `run` is the worker's one task."""
 
-    def __init__(self, context: PodContext, pod: Pod) -> None:
+    def __init__(self, context: PodContext, pod: Pod, room_freed: Callable[[], None] = lambda: None) -> None:
+        """`room_freed` is called when the Pod no longer holds room, unless `run` ends then."""
+        self._room_freed = room_freed
         self.context = context
         self.pod = pod
         self.records = Records(None, {})
         self.status = pod.status
+        self.holds_room = True
+        """Its resources and host ports are taken: until all its containers have ended and its sandbox is stopped."""
         self._generated: PodStatus | None = None
         self._present = True
         self._ending: Ending | None = None
@@ -109,13 +114,13 @@ class PodWorker:
 
     @property
     def ending(self) -> bool:
-        """The Pod does not run any more, or soon will not, or the API has it no more; it takes no room on the node."""
-        return self._ending is not None or not self._present or self.status.phase in (SUCCEEDED, FAILED)
+        """The Pod does not run any more, or soon will not, or the API has it no more."""
+        return self._ending is not None or self._deleted or self._finished or self.status.phase in (SUCCEEDED, FAILED)
 
     def again(self) -> PodWorker:
         """A fresh worker in the place of this one, which failed."""
-        worker = PodWorker(self.context, self.pod)
-        worker._present, worker._ending = self._present, self._ending
+        worker = PodWorker(self.context, self.pod, self._room_freed)
+        worker._present, worker._ending, worker.holds_room = self._present, self._ending, self.holds_room
         return worker
 
     @property
@@ -124,7 +129,13 @@ class PodWorker:
 
     @property
     def _finished(self) -> bool:
+        """The API says that the Pod has ended, whoever wrote that."""
         return self.pod.status.phase in (SUCCEEDED, FAILED)
+
+    @property
+    def _over(self) -> bool:
+        """Nothing of the Pod may run any more."""
+        return self._deleted or self._finished or self._ending is not None
 
     # -- the life of the Pod
 
@@ -133,7 +144,7 @@ class PodWorker:
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(self._status.run())
             try:
-                if not (self._deleted or self._finished or self._ending):
+                if not self._over:
                     await self._keep_running(tasks)
                 self._starter.cancel()
                 await self._stop()
@@ -150,7 +161,7 @@ class PodWorker:
 
     async def _keep_running(self, tasks: asyncio.TaskGroup) -> None:
         """Brings the Pod to what its specification says and keeps it there, until it has come to its end."""
-        while not (self._deleted or self._ending):
+        while not self._over:
             self._wake.clear()
             again: float | None = None
             try:
@@ -201,7 +212,7 @@ class PodWorker:
         started = False
         sandbox = self.records.ready_sandbox
         for start in actions.start if sandbox is not None else ():
-            if self._deleted or self._ending:
+            if self._over:
                 break
             self._crash_loops.pop(start.container.name, None)
             assert sandbox is not None
@@ -403,6 +414,8 @@ class PodWorker:
             self._set_status({}, ended=True)
         if not self._deleted:
             await stop_pod(self.context, self.pod.metadata.uid)
+            self.holds_room = False
+            self._room_freed()
             await self._look()
             self._set_status({}, ended=True)
 

@@ -17,8 +17,7 @@ from podling.kubelet.admission import admit
 from podling.kubelet.container_config import GRACE_ANNOTATION
 from podling.kubelet.pod_cleanup import remove_pod
 from podling.kubelet.pod_context import PodContext
-from podling.kubelet.pod_status import FAILED, SUCCEEDED
-from podling.kubelet.pod_worker import PodWorker
+from podling.kubelet.pod_worker import Ending, PodWorker
 from podling.runtime import protocol as cri
 
 log = logging.getLogger(__name__)
@@ -34,6 +33,8 @@ class PodWorkers:
         self._pods = pods
         self._workers: dict[str, PodWorker] = {}
         self._ended: set[str] = set()
+        self._waiting: dict[str, Pod] = {}
+        """Pods that fit as soon as others, which end, have given back their room."""
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -70,6 +71,7 @@ class PodWorkers:
         worker = self._workers.get(uid)
         if type is EventType.DELETED:
             self._ended.discard(uid)
+            self._waiting.pop(uid, None)
             if worker is not None:
                 worker.gone(pod)
         elif worker is not None:
@@ -78,18 +80,36 @@ class PodWorkers:
             self._add(pod)
 
     def _add(self, pod: Pod) -> None:
-        worker = PodWorker(self._context, pod)
+        worker = PodWorker(self._context, pod, self._admit_waiting)
         # A Pod with a start time was let in before: it keeps its place across restarts of the agent.
         if not pod.status.start_time and not pod.metadata.deletion_timestamp:
-            others = [w.pod for w in self if w.pod.status.phase not in (SUCCEEDED, FAILED) and not w.ending]
-            context = self._context
-            refusal = admit(pod, others, context.allocatable, context.node(), context.sysctls, context.daemon_ports)
+            holding = [other for other in self if other.holds_room]
+            refusal = self._refusal(pod, holding)
+            if refusal is not None and any(other.ending for other in holding):
+                # The scheduler counts a Pod that ends as gone. Its room is really free when its containers are.
+                lasting = self._refusal(pod, [other for other in holding if not other.ending])
+                if lasting is None:
+                    self._waiting[pod.metadata.uid] = pod
+                    return
+                refusal = lasting
             if refusal is not None:
                 self._context.recorder.event(pod, "Warning", refusal.reason, refusal.message)
                 worker.end(replace(refusal, message=f"Pod was rejected: {refusal.message}"))
+                worker.holds_room = False
+        self._waiting.pop(pod.metadata.uid, None)
         self._workers[pod.metadata.uid] = worker
         assert self._tasks is not None
         self._tasks.create_task(self._supervise(worker), name=f"pod {pod.metadata.namespace}/{pod.metadata.name}")
+
+    def _refusal(self, pod: Pod, others: list[PodWorker]) -> Ending | None:
+        of = self._context
+        held = [other.pod for other in others]
+        return admit(pod, held, of.allocatable, of.node(), of.sysctls, of.daemon_ports)
+
+    def _admit_waiting(self) -> None:
+        """Look again at the Pods that wait for room, the one that came first at first."""
+        for pod in list(self._waiting.values()):
+            self._add(pod)
 
     async def _supervise(self, worker: PodWorker) -> None:
         """Runs a worker; a defect in it must not end the other Pods' workers: it begins anew, from what there is."""
@@ -104,6 +124,7 @@ class PodWorkers:
                 await asyncio.sleep(backoff.next())
                 worker = self._workers[uid] = worker.again()
         del self._workers[uid]
+        self._admit_waiting()
         known = self._pods.get(worker.pod.metadata.namespace, worker.pod.metadata.name)
         if known is not None and known.metadata.uid == uid:
             self._ended.add(uid)
