@@ -10,13 +10,25 @@ from typing import Any, TypeVar
 from tests.support.api_server import ApiServer, own_namespace, running
 from tests.support.objects import make_pod
 
-from podling.api.core.v1 import ConfigMap, Endpoints, Event, Namespace, Node, Pod, ServiceAccount
+from podling.api.core.v1 import (
+    ConfigMap,
+    Endpoints,
+    Event,
+    Namespace,
+    Node,
+    Pod,
+    Secret,
+    Service,
+    ServiceAccount,
+)
 from podling.api.status import ApiError
+from podling.apiserver.pki import PKI
+from podling.apiserver.tokens import TokenIssuer
 from podling.client.client import Client, EventType
 from podling.client.informer import Informer, InformerSet
 from podling.controllers.manager import Manager
 
-T = TypeVar("T", Pod, Node, Namespace, Endpoints, ConfigMap, ServiceAccount, Event)
+T = TypeVar("T", Pod, Node, Namespace, Endpoints, ConfigMap, Secret, Service, ServiceAccount, Event)
 ROOT_CA = b"-----BEGIN CERTIFICATE-----\n"
 
 
@@ -95,13 +107,15 @@ async def bench(client: Client) -> AsyncIterator[Bench]:
 def run(server: ApiServer, test: Test) -> None:
     """With all controllers."""
 
+    sign = TokenIssuer(PKI(server.directory / "data" / "pki").service_account_key).issue_for_secret
+
     async def scenario() -> None:
         async with (
             asyncio.timeout(60),
             server.client() as client,
             server.client() as own,
             bench(client) as it,
-            running(Manager(own, root_ca=ROOT_CA).run()),
+            running(Manager(own, root_ca=ROOT_CA, sign_token=sign).run()),
         ):
             await test(it)
 

@@ -17,7 +17,7 @@ from podling.api import status
 from podling.api.core.v1 import Node, Pod, Secret, ServiceAccount
 from podling.apiserver.authorization import Attributes, Authorizer, denial
 from podling.apiserver.pki import write_private
-from podling.apiserver.tokens import Binding, Claims, InvalidToken, TokenIssuer
+from podling.apiserver.tokens import Binding, Claims, InvalidToken, SecretClaims, TokenIssuer
 from podling.apiserver.user import (
     ALL_AUTHENTICATED,
     ALL_UNAUTHENTICATED,
@@ -69,9 +69,25 @@ class Authenticator:
             claims = self.tokens.verify(token)
         except InvalidToken:
             return None
+        if isinstance(claims, SecretClaims):
+            good = audience in ("", self.tokens.issuer) and self._held(claims, token)
+            return _holder(claims, self.tokens.issuer) if good else None
         if (audience or self.tokens.issuer) not in claims.aud or not self._bound(claims.binding):
             return None
         return _service_account(claims)
+
+    def _held(self, claims: SecretClaims, token: str) -> bool:
+        """Whether the Secret still holds the token, for a service account that still exists."""
+        secret: Secret | None = self._lookup(Secret, claims.namespace, claims.secret)
+        account: ServiceAccount | None = self._lookup(ServiceAccount, claims.namespace, claims.account)
+        return (
+            secret is not None
+            and not secret.metadata.deletion_timestamp
+            and hmac.compare_digest(secret.data.get("token", b""), token.encode())
+            and account is not None
+            and not account.metadata.deletion_timestamp
+            and account.metadata.uid == claims.account_uid
+        )
 
     def _bound(self, binding: Binding) -> bool:
         """Whether everything that the token is bound to exists, by name and UID."""
@@ -87,6 +103,15 @@ class Authenticator:
             if found is None or found.metadata.uid != reference.uid:
                 return False
         return True
+
+
+def _holder(claims: SecretClaims, audience: str) -> User:
+    return User(
+        name=service_account_name(claims.namespace, claims.account),
+        uid=claims.account_uid,
+        groups=service_account_groups(claims.namespace),
+        audiences=(audience,),
+    )
 
 
 def _service_account(claims: Claims) -> User:

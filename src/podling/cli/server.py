@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from typing import TYPE_CHECKING
 
 from podling.cli import daemon
 from podling.cli import settings as cluster_settings
 from podling.cli.settings import Settings
+
+if TYPE_CHECKING:
+    from podling.apiserver.server import ServerConfig
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,21 +40,28 @@ async def main(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) ->
         tasks.create_task(serve(config, ready=serving, stop=finished), name="API server")
         await serving.wait()
         await asyncio.to_thread(_write_kubeconfig, settings, config.url)
-        await _run_clients(config.pki_dir.joinpath("ca.crt").read_bytes(), str(config.socket), stop, ready)
+        await _run_clients(config, stop, ready)
         finished.set()
 
 
-async def _run_clients(root_ca: bytes, socket: str, stop: asyncio.Event, ready: asyncio.Event) -> None:
+async def _run_clients(config: ServerConfig, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    from podling.apiserver.pki import PKI
+    from podling.apiserver.tokens import TokenIssuer
     from podling.client.client import Client, ClientConfig
     from podling.client.informer import InformerSet
     from podling.controllers.manager import Manager
     from podling.scheduler.scheduler import Scheduler
 
-    async with Client(ClientConfig(socket=socket, user_agent="podling-server")) as client, asyncio.TaskGroup() as tasks:
+    pki = PKI(config.pki_dir)
+    root_ca = await asyncio.to_thread(pki.ca.cert.read_bytes)
+    sign_token = TokenIssuer(pki.service_account_key).issue_for_secret
+    client_config = ClientConfig(socket=str(config.socket), user_agent="podling-server")
+    async with Client(client_config) as client, asyncio.TaskGroup() as tasks:
         informers = InformerSet(client)
+        manager = Manager(client, root_ca=root_ca, sign_token=sign_token, informers=informers)
         running = [
             tasks.create_task(Scheduler(client, informers).run(), name="scheduler"),
-            tasks.create_task(Manager(client, root_ca=root_ca, informers=informers).run(), name="controllers"),
+            tasks.create_task(manager.run(), name="controllers"),
             tasks.create_task(informers.run(), name="informers"),
         ]
         ready.set()

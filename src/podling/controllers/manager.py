@@ -15,6 +15,7 @@ from podling.controllers.node_lifecycle import GRACE_PERIOD, NodeLifecycleContro
 from podling.controllers.pod_gc import PodGCController
 from podling.controllers.root_ca import RootCAController
 from podling.controllers.service_account import ServiceAccountController
+from podling.controllers.service_account_tokens import ServiceAccountTokensController, Sign
 from podling.controllers.taint_eviction import TaintEvictionController
 
 
@@ -22,13 +23,15 @@ class Manager:
     """All controllers on shared informers. `run()` works until cancelled.
 
     `informers` are the process's shared ones, run by their owner; without them the manager has its own. `root_ca` is the
-    PEM certificate that Pods trust for the API server; `node_grace_period` is in seconds."""
+    PEM certificate that Pods trust for the API server; `sign_token` makes the tokens that Secrets hold;
+    `node_grace_period` is in seconds."""
 
     def __init__(
         self,
         client: Client,
         *,
         root_ca: bytes,
+        sign_token: Sign,
         informers: InformerSet | None = None,
         node_grace_period: float = GRACE_PERIOD,
     ) -> None:
@@ -37,6 +40,7 @@ class Manager:
         self._controllers: tuple[Controller, ...] = (
             NamespaceController(client, shared),
             ServiceAccountController(client, shared),
+            ServiceAccountTokensController(client, shared, root_ca, sign_token),
             RootCAController(client, shared, root_ca),
             EndpointsController(client, shared),
             PodGCController(client, shared),
