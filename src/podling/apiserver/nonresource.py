@@ -8,7 +8,7 @@ import msgspec
 from aiohttp.web import StreamResponse
 
 from podling.api import status
-from podling.apiserver import discovery, health, responses, version
+from podling.apiserver import discovery, health, responses, storage_report, version
 from podling.apiserver.call import Call
 from podling.apiserver.document import Document
 
@@ -28,7 +28,7 @@ async def handle(call: Call) -> StreamResponse:
     if path == "/version":
         return await responses.send(call, msgspec.json.encode(version.document()))
     if path == "/metrics":
-        return responses.text(call.state.metrics.render())
+        return responses.text(call.state.metrics.render() + storage_report.metrics(call.state.store))
     document = await _document(call, path, parts[0])
     if document is None:
         return responses.text("404 page not found\n", code=404)

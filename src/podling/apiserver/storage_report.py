@@ -12,7 +12,7 @@ from podling.apiserver import unreadable
 from podling.apiserver.registry import Caller
 from podling.apiserver.state import State
 from podling.apiserver.user import LOCAL
-from podling.store.protocol import StoreError
+from podling.store.protocol import Store, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,14 @@ _EVENTS = 100
 
 async def publish(state: State) -> None:
     """Returns when the log has it all and the Events are stored, as far as that is possible."""
+    if (lost := state.store.rollback) is not None:
+        text = (
+            f"the store was opened at revision {lost.opened}, though revision {lost.acknowledged} had been acknowledged: "
+            f"its files were damaged, or replaced by an older copy, and what was written in between is lost"
+        )
+        log.error("%s", text)
+        involved = ObjectReference(api_version="v1", kind="Namespace", name="kube-system")
+        await _event(state, involved, "StoreRolledBack", text)
     found = list(unreadable.all_of(state.store))
     for number, (resource, namespace, name, value) in enumerate(found):
         text = unreadable.describe(resource, namespace, name, value)
@@ -36,6 +44,23 @@ async def publish(state: State) -> None:
                 uid=unreadable.uid(value.entry.value),
             )
             await _event(state, involved, "Unreadable", text)
+
+
+def metrics(store: Store) -> str:
+    """The same in Prometheus' text format, as long as it holds."""
+    lines = [
+        "# HELP podling_store_unreadable_objects Objects in the store that cannot be read.",
+        "# TYPE podling_store_unreadable_objects gauge",
+        f"podling_store_unreadable_objects {len(store.unreadable)}",
+    ]
+    if (lost := store.rollback) is not None:
+        lines += [
+            "# HELP podling_store_lost_revisions Acknowledged revisions that were lost before the store was opened.",
+            "# TYPE podling_store_lost_revisions gauge",
+            f'podling_store_lost_revisions{{opened="{lost.opened}",acknowledged="{lost.acknowledged}"}}'
+            f" {lost.acknowledged - lost.opened}",
+        ]
+    return "\n".join(lines) + "\n"
 
 
 async def _event(state: State, involved: ObjectReference, reason: str, message: str) -> None:

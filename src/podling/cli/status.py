@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     pods = api_socket.get(settings.api_socket, "/api/v1/pods")["items"]
     phases = Counter(pod.get("status", {}).get("phase", "Unknown") for pod in pods)
     print(f"pods     {len(pods)}" + "".join(f", {count} {phase}" for phase, count in sorted(phases.items())))
+    for line in _store(api_socket.check(settings.api_socket, "/metrics")):
+        print(f"store    {line}")
     failed = [f"{'store' if name == 'etcd' else name}: {problem}" for name, problem in _failed_checks(settings)]
     if (disk := checks.disk(settings.data_dir)).problem:
         print(f"disk     {disk.problem}: {disk.remedy}")
@@ -61,6 +64,17 @@ def run(args: argparse.Namespace) -> int:
     if not ready:
         raise CommandError("the node is not Ready")
     return 0
+
+
+def _store(metrics: str) -> Iterator[str]:
+    """What the API server found in its store when it started."""
+    if lost := re.search(r'^podling_store_lost_revisions{opened="(\d+)",acknowledged="(\d+)"}', metrics, re.MULTILINE):
+        yield (
+            f"opened at revision {lost[1]}, though revision {lost[2]} had been acknowledged: its files were damaged or "
+            "replaced by an older copy, and what was written in between is lost"
+        )
+    if (found := re.search(r"^podling_store_unreadable_objects (\d+)$", metrics, re.MULTILINE)) and found[1] != "0":
+        yield f"{found[1]} objects cannot be read: `kubectl get events -A --field-selector reason=Unreadable` names them"
 
 
 def _failed_checks(settings: Settings) -> Iterator[tuple[str, str]]:

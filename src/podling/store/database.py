@@ -23,6 +23,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from podling.store.acknowledged import Acknowledged
 from podling.store.history import History, Record
 from podling.store.protocol import (
     Check,
@@ -76,6 +77,8 @@ class Loaded(Struct, frozen=True):
     compacted: int
     shown_from: int
     """The oldest revision from which nothing unreadable is found."""
+    acknowledged: int
+    """The newest revision that is known to have been acknowledged."""
 
 
 class DatabaseLocked(StoreError):
@@ -124,6 +127,8 @@ class Database:
         try:
             self._acquire_lock()
             try:
+                self._acknowledged = Acknowledged(self._path.with_name(self._path.name + ".revision"))
+                self._connections.callback(self._acknowledged.close)
                 self._connect()
                 return self._load(history, check)
             except BaseException:
@@ -224,7 +229,8 @@ class Database:
                 unreadable[key] = Unreadable(entry, problem)
             else:
                 entries[key] = entry
-        return Loaded(entries, unreadable, revision, self._compacted, shown_from)
+        acknowledged = max(self._acknowledged.read(), revision)
+        return Loaded(entries, unreadable, revision, self._compacted, shown_from, acknowledged)
 
     def commit(self, records: Sequence[Record], *, from_reserve: bool = False) -> int:
         """Writes all or nothing, durable on return; compacts a little on the way. Returns the compacted revision.
@@ -257,6 +263,8 @@ class Database:
                 due = 0
         if not from_reserve:
             self._full = False
+        if records:
+            self._acknowledged.write(records[-1].event.revision)
         for record in records:
             self._retention.add(record.event.revision, now, record.size)
             self._grown(record.size + PAGE_BYTES)

@@ -73,6 +73,13 @@ class Unreadable(Struct, frozen=True):
     problem: str
 
 
+class Rollback(Struct, frozen=True):
+    """The store was opened at an older revision than it had acknowledged: its files were damaged, or are an older copy."""
+
+    opened: int
+    acknowledged: int
+
+
 class Page(Struct, frozen=True):
     entries: Sequence[Entry]
     revision: int
@@ -111,6 +118,10 @@ class Store(Protocol):
     @property
     def problem(self) -> str:
         """Why writes fail or do not come to an end, "" if all is well."""
+
+    @property
+    def rollback(self) -> Rollback | None:
+        """What was lost before the store was opened; None if nothing is known to be."""
 
     @property
     def unreadable(self) -> Mapping[str, Unreadable]:

@@ -8,7 +8,8 @@ At most one write of a key is on its way: another write to that key first waits 
 updates one gets Conflict, with a current entry that is durable. A failed commit leaves a gap in the revisions.
 
 What the check of `open` finds unreadable is kept apart, and no revision is shown from which anybody would come to see
-it: a watch or an older list from there gets Compacted, so that its client lists again, without it.
+it: a watch or an older list from there gets Compacted, so that its client lists again, without it. The same holds
+for the clients of a store that lost acknowledged revisions: no revision is used a second time, and they list again.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from podling.store.protocol import (
     KeyExists,
     KeyNotFound,
     Page,
+    Rollback,
     StoreError,
     StoreUnavailable,
     Unreadable,
@@ -90,6 +92,7 @@ class SQLiteStore:
         self._index = Index()
         self._unreadable: dict[str, Unreadable] = {}
         self._shown_from = 0
+        self._rollback: Rollback | None = None
         self._hub = Hub(options.watch_queue)
         self._revision = 0
         self._taken = 0
@@ -132,9 +135,16 @@ class SQLiteStore:
         store._compacted = loaded.compacted
         store._unreadable = loaded.unreadable
         store._shown_from = loaded.shown_from
+        if loaded.acknowledged > loaded.revision:
+            store._roll_back(Rollback(loaded.revision, loaded.acknowledged))
         store._writer = asyncio.create_task(store._write_queued(), name="store-write")
         store._maintainer = asyncio.create_task(store._maintain(), name="store-maintain")
         return store
+
+    def _roll_back(self, found: Rollback) -> None:
+        self._rollback = found
+        # One more than was acknowledged: also who has seen the last of what is lost must not go on from there.
+        self._revision = self._taken = self._shown_from = found.acknowledged + 1
 
     async def __aenter__(self) -> Self:
         return self
@@ -185,6 +195,10 @@ class SQLiteStore:
     def compacted(self) -> int:
         """The oldest revision that can be listed or watched from."""
         return max(self._compacted, self._shown_from)
+
+    @property
+    def rollback(self) -> Rollback | None:
+        return self._rollback
 
     @property
     def unreadable(self) -> Mapping[str, Unreadable]:
