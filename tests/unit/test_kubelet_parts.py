@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from podling.api import codec
 from podling.api.core.v1 import (
     Container,
     ContainerPort,
@@ -227,6 +229,40 @@ def test_a_node_refuses_pods_for_another_system() -> None:
     assert refused.reason == "PodOSNotSupported"
 
 
+def converted(**spec: object) -> Pod:
+    found: Pod = codec.convert({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": spec}, Pod)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"containers": [{"name": "c", "livenessProbe": {"tcpSocket": {"port": 1}}}]}, "containers[0].livenessProbe"),
+        ({"containers": [{"name": "c"}], "hostUsers": False}, "hostUsers"),
+        ({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}, "volumes[0].persistentVolumeClaim"),
+        ({"runtimeClassName": "gvisor"}, "runtimeClassName"),
+    ],
+)
+def test_what_another_api_server_let_in_and_the_agent_cannot_do_fails_by_name(spec: dict[str, Any], field: str) -> None:
+    refused = admit(converted(**spec), [], {}, node(), Allowlist())
+    assert refused is not None
+    assert (refused.reason, refused.message) == (
+        "PodFeatureUnsupported",
+        f"spec.{field}: is not implemented by Podling yet",
+    )
+
+
+def test_what_api_servers_put_into_pods_themselves_is_let_in() -> None:
+    access = {"sources": [{"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}}]}
+    policy = [{"resourceName": "cpu", "restartPolicy": "NotRequired"}]
+    one = converted(
+        containers=[{"name": "c", "resizePolicy": policy}],
+        priorityClassName="theirs",
+        volumes=[{"name": "kube-api-access-x", "projected": access}],
+    )
+    assert admit(one, [], {}, node(), Allowlist()) is None
+
+
 def test_extended_resources_are_those_that_the_node_advertises() -> None:
     one = pod(containers=[Container(name="c", resources=resources(**{"example.com/dongle": "1"}))])
     assert admit(one, [], {}, node(), Allowlist()) is None
@@ -254,7 +290,7 @@ def test_a_file_of_the_downward_api_may_have_no_permissions_at_all() -> None:
         for mode in (0, None)
     ]
     volume = Volume(name="v", downward_api=DownwardAPIVolumeSource(items=items, default_mode=0o640))
-    found = asyncio.run(payload(pod(), volume, None, {}))  # type: ignore[arg-type]
+    found = asyncio.run(payload(pod(), volume, None, None, {}))  # type: ignore[arg-type]
     assert {name: file.mode for name, file in found.items()} == {"0": 0, "None": 0o640}
 
 

@@ -39,10 +39,6 @@ REFUSED = [
     ),
     ("spec: {volumes: [{name: v, emptyDir: {medium: HugePages}}]}", "spec.volumes[0].emptyDir.medium"),
     (
-        "spec: {serviceAccountName: a, volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: t}}]}}]}",
-        "spec.volumes[0].projected.sources[0].serviceAccountToken",
-    ),
-    (
         "spec: {volumes: [{name: v, projected: {sources: [{configMap: {name: c}}, "
         "{clusterTrustBundle: {name: b, path: p}}]}}]}",
         "spec.volumes[0].projected.sources[1].clusterTrustBundle",

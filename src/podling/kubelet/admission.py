@@ -14,6 +14,7 @@ from podling.api.quantity import Quantity
 from podling.api.resources import Resources, add, is_sidecar, pod_requests
 from podling.api.sysctl import Allowlist
 from podling.api.tolerations import untolerated
+from podling.api.validation import unsupported
 from podling.api.validation.resource import is_extended
 from podling.kubelet import sysctls
 from podling.kubelet.pod_worker import Ending
@@ -34,6 +35,9 @@ def admit(
     others = list(others)
     if pod.spec.os is not None and pod.spec.os.name != "linux":
         return Ending("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+    if unsupported_fields := unsupported.errors(pod, unsupported.NODE_TABLE):
+        found = "; ".join(f"{error.field}: {error.detail}" for error in unsupported_fields)
+        return Ending("PodFeatureUnsupported", found)
     if forbidden := sysctls.refusal(pod, sysctls_allowed):
         return Ending(sysctls.REASON, forbidden)
     if node is not None:

@@ -29,6 +29,7 @@ from podling.kubelet.pod_context import PodContext
 from podling.kubelet.pod_paths import PodPaths
 from podling.kubelet.pod_workers import PodWorkers
 from podling.kubelet.server import KubeletServer
+from podling.kubelet.service_account_tokens import ServiceAccountTokens
 from podling.kubelet.volumes.manager import VolumeManager
 from podling.network.bridge import Bridge, BridgeConfig
 from podling.runtime.native.image import ImageStore
@@ -144,7 +145,7 @@ class Kubelet:
         version = await runtime.version()
         for parent in qos_parents(config.cgroup_root):
             await asyncio.to_thread(runtime.cgroups.create, parent)
-        objects, watches = ApiObjects(client), ObjectWatches(client)
+        objects, watches, tokens = ApiObjects(client), ObjectWatches(client), ServiceAccountTokens(client)
         context = PodContext(
             node_name=config.node_name,
             host_ip=ip,
@@ -160,11 +161,12 @@ class Kubelet:
             recorder=recorder,
             runtime=runtime,
             images=ImageManager(images, pulls, await self._pull_credentials(objects), recorder),
-            volumes=VolumeManager(config.paths, objects, capacity.allocatable),
+            volumes=VolumeManager(config.paths, objects, tokens, capacity.allocatable),
             cgroups=runtime.cgroups,
             paths=config.paths,
             objects=objects,
             watches=watches,
+            tokens=tokens,
             services=services.list,
             node=lambda: nodes.get("", config.node_name),
         )

@@ -15,6 +15,7 @@ async def stop_pod(context: PodContext, uid: str) -> None:
     for sandbox in await context.runtime.list_pod_sandbox(pod_uid=uid):
         await context.runtime.stop_pod_sandbox(sandbox.id)
     context.watches.forget(uid)
+    context.tokens.forget(uid)
     await context.volumes.tear_down(uid)
     await asyncio.to_thread(_remove_cgroups, context, uid)
 
@@ -25,6 +26,7 @@ async def remove_pod(context: PodContext, uid: str) -> None:
         await context.runtime.stop_pod_sandbox(sandbox.id)
         await context.runtime.remove_pod_sandbox(sandbox.id)
     context.watches.forget(uid)
+    context.tokens.forget(uid)
     await context.volumes.tear_down(uid)
     await asyncio.to_thread(_remove_cgroups, context, uid)
     await asyncio.to_thread(_remove_files, context, uid)

@@ -16,6 +16,7 @@ from podling.kubelet.env import ObjectSource
 from podling.kubelet.image_manager import ImageManager
 from podling.kubelet.objects import ObjectWatches
 from podling.kubelet.pod_paths import PodPaths
+from podling.kubelet.service_account_tokens import ServiceAccountTokens
 from podling.kubelet.volumes.manager import VolumeManager
 from podling.runtime.protocol import LinuxResources, RuntimeService
 
@@ -57,6 +58,7 @@ class PodContext(Struct, kw_only=True):
     paths: PodPaths
     objects: ObjectSource
     watches: ObjectWatches
+    tokens: ServiceAccountTokens
     services: Callable[[], Iterable[Service]]
     node: Callable[[], Node | None]
 

@@ -205,7 +205,8 @@ class PodWorker:
             await self._look()
             actions = self._compute()
         wake_at = actions.wake_at / 1e9 if actions.wake_at is not None else None
-        if self._volumes_stale and not await self._refresh_volumes():
+        due = self.context.tokens.refresh_at(self.pod.metadata.uid)
+        if (self._volumes_stale or (due is not None and due <= time.time())) and not await self._refresh_volumes():
             wake_at = _earlier(wake_at, time.time() + self._retry.next())
         for kill in actions.kill:
             await self._kill(kill)
@@ -232,6 +233,8 @@ class PodWorker:
             actions.waiting = following.waiting
             if following.wake_at is not None:
                 wake_at = _earlier(wake_at, following.wake_at / 1e9)
+        if (due := self.context.tokens.refresh_at(self.pod.metadata.uid)) is not None:
+            wake_at = _earlier(wake_at, due)
         if not actions.done:
             self._report_crash_loops(actions)
             self._publish(actions)

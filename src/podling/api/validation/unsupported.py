@@ -109,7 +109,6 @@ TABLE: tuple[Unsupported, ...] = (
             "portworxVolume",
             "projected.sources[*].clusterTrustBundle",
             "projected.sources[*].podCertificate",
-            "projected.sources[*].serviceAccountToken",
             "quobyte",
             "rbd",
             "scaleIO",
@@ -120,9 +119,17 @@ TABLE: tuple[Unsupported, ...] = (
 )
 
 
-def errors(pod: Pod) -> list[FieldError]:
+_NOT_THE_NODES = ("schedulingGroup", "priorityClassName", "resizePolicy", "os.name")
+"""Ends of paths whose fields are a scheduler's, change nothing for a node that does not resize, or have a check of their own.
+An API server fills in resizePolicy for every container with resources."""
+
+NODE_TABLE = tuple(line for line in TABLE if not line.path.endswith(_NOT_THE_NODES))
+"""What an agent cannot do for a Pod of another API server, which knows nothing of TABLE."""
+
+
+def errors(pod: Pod, table: tuple[Unsupported, ...] = TABLE) -> list[FieldError]:
     """One Forbidden for every unimplemented field that the Pod uses."""
-    return [forbidden(path, DETAIL) for path in _walk(pod, _tree(TABLE), Path())]
+    return [forbidden(path, DETAIL) for path in _walk(pod, _tree(table), Path())]
 
 
 class _Node:

@@ -69,7 +69,8 @@ def _shows(directory: Path, payload: Payload) -> bool:
 
 def _write_file(path: Path, file: File, group: int | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
     path.write_bytes(file.data)
-    if group is not None:
-        os.chown(path, -1, group)
+    if group is not None or file.owner is not None:
+        os.chown(path, -1 if file.owner is None else file.owner, -1 if group is None else group)
     path.chmod(file.mode | (0o040 if group is not None else 0))

@@ -6,6 +6,7 @@ Source: Kubernetes documentation "ConfigMaps", "Secrets", "Downward API", "Proje
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -18,12 +19,15 @@ from podling.api.core.v1 import (
     Pod,
     Secret,
     SecretProjection,
+    ServiceAccountTokenProjection,
     Volume,
     VolumeProjection,
 )
 from podling.api.quantity import Quantity
+from podling.api.resources import all_containers
 from podling.kubelet import downward
 from podling.kubelet.env import ObjectSource, config_map_data
+from podling.kubelet.service_account_tokens import TokenError
 from podling.kubelet.volumes.plugin import VolumeError
 
 _DEFAULT_MODE = 0o644
@@ -35,6 +39,13 @@ Reference = tuple[type[ConfigMap] | type[Secret], str]
 class File(Struct, frozen=True):
     data: bytes
     mode: int
+    owner: int | None = None
+
+
+class TokenSource(Protocol):
+    """Where tokens of service accounts come from. Raises TokenError, ApiError and ConnectionFailed."""
+
+    async def get(self, pod: Pod, wanted: ServiceAccountTokenProjection) -> str: ...
 
 
 Payload = dict[str, File]
@@ -66,7 +77,7 @@ def shows_metadata(pod: Pod) -> bool:
 
 def in_memory(volume: Volume) -> bool:
     """Secrets are never written to a disk."""
-    return any(part.secret is not None for part in _parts(volume))
+    return any(part.secret is not None or part.service_account_token is not None for part in _parts(volume))
 
 
 def _parts(volume: Volume) -> Sequence[VolumeProjection]:
@@ -89,7 +100,9 @@ def _default_mode(volume: Volume) -> int:
     return _DEFAULT_MODE
 
 
-async def payload(pod: Pod, volume: Volume, objects: ObjectSource, allocatable: Mapping[str, Quantity]) -> Payload:
+async def payload(
+    pod: Pod, volume: Volume, objects: ObjectSource, tokens: TokenSource, allocatable: Mapping[str, Quantity]
+) -> Payload:
     """What the volume has to show now. Raises VolumeError for what is missing and not optional."""
     files: Payload = {}
     mode = _default_mode(volume)
@@ -103,12 +116,35 @@ async def payload(pod: Pod, volume: Volume, objects: ObjectSource, allocatable: 
             secret = await objects.secret(namespace, wanted.name)
             data = secret.data if secret is not None else None
             files.update(_project(volume, "secret", wanted.name, data, wanted.items, wanted.optional, mode))
+        elif (projection := part.service_account_token) is not None:
+            try:
+                token = await tokens.get(pod, projection)
+            except TokenError as error:
+                raise VolumeError(volume.name, str(error)) from error
+            owner = user(pod)
+            private = owner is not None or fs_group(pod) is not None
+            files[projection.path] = File(token.encode(), 0o600 if private else mode, owner)
         elif part.downward_api is not None:
             for item in part.downward_api.items:
                 files[item.path] = File(
                     _downward(pod, volume, item, allocatable), mode if item.mode is None else item.mode
                 )
     return files
+
+
+def fs_group(pod: Pod) -> int | None:
+    context = pod.spec.security_context
+    return context.fs_group if context is not None else None
+
+
+def user(pod: Pod) -> int | None:
+    """Return the user that all containers run as by the Pod's specification, or None if they differ or it leaves one open."""
+    own = pod.spec.security_context.run_as_user if pod.spec.security_context is not None else None
+    users = set()
+    for container in all_containers(pod.spec):
+        context = container.security_context
+        users.add(own if context is None or context.run_as_user is None else context.run_as_user)
+    return users.pop() if len(users) == 1 else None
 
 
 def _project(

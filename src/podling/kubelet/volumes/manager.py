@@ -12,7 +12,7 @@ from podling.api.quantity import Quantity
 from podling.kubelet.env import ObjectSource
 from podling.kubelet.pod_paths import PodPaths
 from podling.kubelet.volumes import atomic_writer
-from podling.kubelet.volumes.content import Payload, in_memory, is_content, payload
+from podling.kubelet.volumes.content import Payload, TokenSource, fs_group, in_memory, is_content, payload
 from podling.kubelet.volumes.empty_dir import EmptyDir
 from podling.kubelet.volumes.host_path import HostPath
 from podling.kubelet.volumes.plugin import Mounted, VolumeError, mount_tmpfs, unmount
@@ -30,8 +30,11 @@ _CONTENT_DIRECTORIES = {
 class VolumeManager:
     """Knows the volume types and where their directories are."""
 
-    def __init__(self, paths: PodPaths, objects: ObjectSource, allocatable: Mapping[str, Quantity]) -> None:
+    def __init__(
+        self, paths: PodPaths, objects: ObjectSource, tokens: TokenSource, allocatable: Mapping[str, Quantity]
+    ) -> None:
         self._paths = paths
+        self._tokens = tokens
         self._objects = objects
         self._allocatable = allocatable
         memory = allocatable.get("memory")
@@ -45,7 +48,7 @@ class VolumeManager:
         if not pod.spec.volumes:
             return {}
         contents = {
-            volume.name: await payload(pod, volume, self._objects, self._allocatable)
+            volume.name: await payload(pod, volume, self._objects, self._tokens, self._allocatable)
             for volume in pod.spec.volumes
             if is_content(volume)
         }
@@ -60,12 +63,12 @@ class VolumeManager:
             return self._host_path.set_up(volume)
         if volume.empty_dir is not None:
             directory = self._paths.volume(uid, EmptyDir.directory, volume.name)
-            self._empty_dir.set_up(pod, volume, directory, _fs_group(pod))
+            self._empty_dir.set_up(pod, volume, directory, fs_group(pod))
             return Mounted(directory)
         for kind, parent in _CONTENT_DIRECTORIES.items():
             if getattr(volume, kind) is not None:
                 directory = self._paths.volume(uid, parent, volume.name)
-                _show(volume, directory, contents[volume.name], _fs_group(pod))
+                _show(volume, directory, contents[volume.name], fs_group(pod))
                 return Mounted(directory, readonly=True)
         raise VolumeError(volume.name, "no volume plugin matched")
 
@@ -104,8 +107,3 @@ def _mounts_below(root: Path) -> list[Path]:
             if target.startswith(prefix):
                 found.append(Path(target))
     return sorted(found, key=lambda path: len(path.parts), reverse=True)
-
-
-def _fs_group(pod: Pod) -> int | None:
-    context = pod.spec.security_context
-    return context.fs_group if context is not None else None
