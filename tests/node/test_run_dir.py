@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from podling.cli import run_dir
+from podling.cli.settings import OWNER_FILE, Settings
 from podling.runtime.native import syscalls
 
 
@@ -32,26 +33,26 @@ def disk() -> Iterator[Path]:
 
 def test_a_new_run_directory_is_a_tmpfs_that_belongs_to_its_cluster(disk: Path) -> None:
     path = disk / "run dir"
-    run_dir.prepare(path, disk / "data")
+    run_dir.prepare(Settings(data_dir=disk / "data", run_dir=path))
     try:
         assert os.path.ismount(path)
-        assert (path / run_dir.OWNER_FILE).read_text() == str(disk / "data")
+        assert (path / OWNER_FILE).read_text() == str(disk / "data")
         assert path.stat().st_mode & 0o777 == 0o755
     finally:
-        run_dir.remove(path)
+        run_dir.remove(Settings(data_dir=disk / "data", run_dir=path))
     assert not path.exists()
 
 
 def test_it_is_mounted_once_however_often_the_cluster_is_started(disk: Path) -> None:
     path = disk / "run"
-    run_dir.prepare(path, disk / "data")
+    run_dir.prepare(Settings(data_dir=disk / "data", run_dir=path))
     try:
         (path / "server.pid").write_text("1")
-        run_dir.prepare(path, disk / "data")
+        run_dir.prepare(Settings(data_dir=disk / "data", run_dir=path))
         assert kinds(path) == ["tmpfs"]
         assert (path / "server.pid").read_text() == "1"
     finally:
-        run_dir.remove(path)
+        run_dir.remove(Settings(data_dir=disk / "data", run_dir=path))
     assert kinds(path) == []
 
 
@@ -59,28 +60,28 @@ def test_files_that_are_in_use_are_never_hidden(disk: Path) -> None:
     path = disk / "run"
     path.mkdir()
     (path / "agent.pid").write_text("1")
-    run_dir.prepare(path, disk / "data")
+    run_dir.prepare(Settings(data_dir=disk / "data", run_dir=path))
     assert kinds(path) == []
     assert (path / "agent.pid").exists()
-    run_dir.remove(path)
+    run_dir.remove(Settings(data_dir=disk / "data", run_dir=path))
     assert not path.exists()
 
 
 def test_what_image_commands_left_before_the_first_start_does_not_matter(disk: Path) -> None:
     path = disk / "run"
     (path / "images").mkdir(parents=True)
-    run_dir.prepare(path, disk / "data")
+    run_dir.prepare(Settings(data_dir=disk / "data", run_dir=path))
     assert kinds(path) == ["tmpfs"]
-    run_dir.remove(path)
+    run_dir.remove(Settings(data_dir=disk / "data", run_dir=path))
     assert not path.exists()
 
 
 def test_on_a_tmpfs_nothing_is_mounted() -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         path = Path(directory, "run")
-        run_dir.prepare(path, Path("/data"))
+        run_dir.prepare(Settings(data_dir=Path("/data"), run_dir=path))
         assert kinds(path) == []
-        run_dir.remove(path)
+        run_dir.remove(Settings(data_dir=Path("/data"), run_dir=path))
         assert not path.exists()
 
 
@@ -89,9 +90,9 @@ def test_a_mount_of_somebody_else_stays(disk: Path) -> None:
     path.mkdir()
     syscalls.mount("theirs", path, "tmpfs")
     try:
-        run_dir.prepare(path, disk / "data")
+        run_dir.prepare(Settings(data_dir=disk / "data", run_dir=path))
         assert kinds(path) == ["tmpfs"]
-        run_dir.remove(path)
+        run_dir.remove(Settings(data_dir=disk / "data", run_dir=path))
         assert kinds(path) == ["tmpfs"]
         assert not list(path.iterdir())
     finally:

@@ -191,7 +191,7 @@ class Cluster:
 
     def pid(self, name: str) -> int:
         """Of "server" or "agent"; 0 if it does not run. The number alone may be another's by now, whom another test needs."""
-        settings = cluster_settings.load(self.data_dir)
+        settings = cluster_settings.find(self.data_dir)
         return find_process(settings, name) if settings else 0
 
     def kill(self, name: str) -> None:

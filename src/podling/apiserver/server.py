@@ -109,6 +109,7 @@ async def serve(config: ServerConfig, *, ready: asyncio.Event | None = None, sto
             keeper = tasks.create_task(
                 bootstrap.keep(state, cluster_ips, address=advertised, port=config.port), name="bootstrap"
             )
+            presence = tasks.create_task(_end_with(store), name="store's presence")
             state.ready = True
             log.info("API server listens on %s and %s", config.url, config.socket)
             if ready is not None:
@@ -117,9 +118,15 @@ async def serve(config: ServerConfig, *, ready: asyncio.Event | None = None, sto
             state.stopping = True
             following.cancel()
             keeper.cancel()
+            presence.cancel()
     finally:
         await kubelets.close()
         await store.close()
+
+
+async def _end_with(store: Store) -> None:
+    """Raises StoreError once the store is gone. Whoever deleted it by hand does not expect a server to go on."""
+    raise await store.gone()
 
 
 def _prepare(config: ServerConfig, advertised: str, service_address: str) -> PKI:

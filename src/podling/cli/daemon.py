@@ -35,7 +35,9 @@ Main = Callable[[Settings, asyncio.Event, asyncio.Event], Awaitable[None]]
 
 def run(args: argparse.Namespace, name: str, main: Main) -> int:
     """The whole life of the process. What `main` raises becomes the last line of the log, which `up` reads."""
-    settings = cluster_settings.existing(args.data_dir)
+    settings = cluster_settings.load(args.data_dir)
+    if settings is None:  # not to be made again by a process that systemd starts after it was deleted
+        raise CommandError(f"no cluster in {args.data_dir}")
     _start_log(settings.log(name), verbose=args.verbose)
     descriptors.raise_limit()
     try:

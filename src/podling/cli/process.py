@@ -24,8 +24,10 @@ def registered(settings: Settings, name: str) -> Iterator[None]:
     The file stays afterwards: were it deleted, another process could come to hold a file that nobody finds.
     """
     settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
-    fd = os.open(_pid_file(settings, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    # Whoever can open the file can lock it, and keep the process from starting.
+    fd = os.open(_pid_file(settings, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        os.fchmod(fd, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -38,9 +40,14 @@ def registered(settings: Settings, name: str) -> Iterator[None]:
 
 
 def find(settings: Settings, name: str) -> int:
-    """The process's id, 0 if it does not run. A pid that was given to another process since does not count."""
+    """The process's id, 0 if it does not run. A pid that was given to another process since does not count.
+
+    Raises CommandError for users who may not know.
+    """
     try:
         pid, started, boot = _pid_file(settings, name).read_text().split()
+    except PermissionError:
+        raise CommandError(f"{_pid_file(settings, name)} can be read by root only: try with sudo") from None
     except (OSError, ValueError):
         return 0
     return int(pid) if boot == _boot_id() and _start_time(int(pid)) == started else 0

@@ -75,7 +75,7 @@ def _settings(data_dir: Path) -> Settings | None:
     Raises CommandError for a directory that may be someone else's.
     """
     try:
-        settings = cluster_settings.load(data_dir)
+        settings = cluster_settings.find(data_dir)
     except CommandError as error:
         print(f"podling reset: {error}; going by the default settings", file=sys.stderr)
         settings = cluster_settings.defaults(data_dir)
@@ -215,7 +215,9 @@ def _restore_machine(settings: Settings) -> None:
 def _remove_files(settings: Settings) -> None:
     if left := _mounts(settings):
         raise CommandError(f"{left[0]} is still mounted")  # never delete what is seen through a mount
-    run_dir.remove(settings.run_dir)
+    run_dir.remove(settings)
+    if not settings.data_dir.exists():  # deleted by hand
+        return
     for entry in sorted(settings.data_dir.iterdir(), key=lambda entry: entry.name == cluster_settings.CONFIG_FILE):
         # config.json last: without it a second call would find nothing.
         if entry.is_dir() and not entry.is_symlink():

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from podling.cli import settings as cluster_settings
+from podling.cli.settings import Settings
 from podling.runtime.native import syscalls
 
-OWNER_FILE = "cluster"
-"""In the run directory, names the data directory of the cluster that it belongs to."""
 _IMAGES = "images"
 """`podling image` makes it, whether or not there is a cluster, and needs nothing in it to last."""
 _SOURCE = "podling"
@@ -32,19 +32,34 @@ class _Mount(Struct, frozen=True):
     source: str
 
 
-def prepare(path: Path, data_dir: Path) -> None:
-    """Makes the directory, on a tmpfs if that is possible, and notes whose it is. One that is in use stays as it is."""
+def prepare(settings: Settings) -> None:
+    """Makes the directory, on a tmpfs if that is possible, and notes whose it is. One that is in use stays as it is.
+
+    From its default place, if it is elsewhere, a link leads to it: who knows the data directory finds it.
+    """
+    path = settings.run_dir
+    if path.is_symlink() and not path.exists():  # such a link, of a directory that is gone
+        path.unlink()
     path.mkdir(parents=True, exist_ok=True, mode=0o755)
     in_use = set(os.listdir(path)) - {_IMAGES}
     if not in_use and not _on_tmpfs(path):
         # A container may not be allowed to mount. The disk will do.
         with contextlib.suppress(OSError):
             syscalls.mount(_SOURCE, path, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
-    (path / OWNER_FILE).write_text(str(data_dir))
+    cluster_settings.save(settings, path)
+    (path / cluster_settings.OWNER_FILE).write_text(str(settings.data_dir))
+    default = cluster_settings.defaults(settings.data_dir).run_dir
+    if path != default:
+        with contextlib.suppress(OSError):  # then somebody has that place, or a link is there already
+            default.symlink_to(path)
 
 
-def remove(path: Path) -> None:
+def remove(settings: Settings) -> None:
     """Removes the directory with all that is in it. What others have mounted below it must be gone."""
+    path = settings.run_dir
+    default = cluster_settings.defaults(settings.data_dir).run_dir
+    if path != default and default.is_symlink() and default.readlink() == path:
+        default.unlink()
     target = str(path.resolve())
     while any(mount.target == target and mount.source == _SOURCE for mount in _mounts()):
         syscalls.umount(path)

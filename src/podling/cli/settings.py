@@ -17,6 +17,9 @@ from podling.cli.errors import CommandError
 DEFAULT_DATA_DIR = Path("/var/lib/podling")
 DEFAULT_RUN_DIR = Path("/run/podling")
 CONFIG_FILE = "config.json"
+"""In the data directory; a copy in the run directory, in case that one is deleted while the cluster runs."""
+OWNER_FILE = "cluster"
+"""In the run directory, names the data directory of the cluster that it belongs to."""
 _SOCKET_PATH_LIMIT = 107
 
 
@@ -179,9 +182,26 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def load(data_dir: Path) -> Settings | None:
     """The settings of the cluster in that directory; None if there is none. Raises CommandError."""
+    return _read(data_dir / CONFIG_FILE, data_dir)
+
+
+def find(data_dir: Path) -> Settings | None:
+    """The same, but goes by the run directory if the data directory was deleted by hand."""
+    found = load(data_dir)
+    if found is None:
+        run_dir = defaults(data_dir).run_dir
+        try:
+            owner = (run_dir / OWNER_FILE).read_text()
+        except OSError:
+            return None
+        if owner == str(data_dir):
+            found = _read(run_dir / CONFIG_FILE, data_dir)
+    return found
+
+
+def _read(path: Path, data_dir: Path) -> Settings | None:
     import json
 
-    path = data_dir / CONFIG_FILE
     try:
         saved = json.loads(path.read_bytes())
         known = {field.name for field in fields(Settings)}
@@ -196,25 +216,36 @@ def load(data_dir: Path) -> Settings | None:
 
 
 def existing(data_dir: Path) -> Settings:
-    """The same, but raises CommandError if there is no cluster."""
-    settings = load(data_dir)
+    """As find(), but raises CommandError if there is no cluster."""
+    settings = find(data_dir)
     if settings is None:
         raise CommandError(f"no cluster in {data_dir} (`{Settings(data_dir=data_dir).command('up')}` makes one)")
     return settings
 
 
-def save(settings: Settings) -> None:
-    """Raises CommandError if the file cannot be written; nothing is left of it then. The same settings are not written."""
+def deleted(settings: Settings) -> str:
+    """What to say where the data directory of a cluster was deleted by hand, "" where it was not."""
+    if (settings.data_dir / CONFIG_FILE).exists():
+        return ""
+    reset = settings.command("reset")
+    return f"{settings.data_dir}, the data of this cluster, was deleted: `{reset}` removes what is left on the machine"
+
+
+def save(settings: Settings, directory: Path | None = None) -> None:
+    """Raises CommandError if the file cannot be written; nothing is left of it then. The same settings are not written.
+
+    `directory`: where, if not in the data directory.
+    """
     import json
 
-    path = settings.data_dir / CONFIG_FILE
+    path = (directory or settings.data_dir) / CONFIG_FILE
     content = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
     text = json.dumps(content, indent=2) + "\n"
     temporary = path.with_suffix(".tmp")
     try:
         if path.exists() and path.read_text() == text:
             return
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         temporary.write_text(text)
         os.replace(temporary, path)
     except OSError as error:

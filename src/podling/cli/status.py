@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"{name:8} up {_duration(process.age_seconds(pid))}, pid {pid}, {memory:.0f} MB, log {settings.log(name)}"
         )
+    if gone := cluster_settings.deleted(settings):
+        raise CommandError(gone)
     if "server" in down:
         raise CommandError(f"{' and '.join(down)} not running: `{settings.command('up')}` starts what is missing")
     version = api_socket.get(settings.api_socket, "/version")

@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
 def _up(args: argparse.Namespace) -> int:
     started = time.monotonic()
     saved = cluster_settings.load(args.data_dir)
+    if saved is None and (found := cluster_settings.find(args.data_dir)) is not None:
+        raise CommandError(cluster_settings.deleted(found))
     settings = cluster_settings.wanted(args, saved)
     running = {name: pid for name in process.NAMES if (pid := process.find(settings, name))}
     if running and saved is not None and settings != saved:
@@ -48,7 +50,7 @@ def _up(args: argparse.Namespace) -> int:
     missing = [name for name in process.NAMES if name not in running]
     with _full_disk_named(settings):
         cluster_settings.save(settings)
-        run_dir.prepare(settings.run_dir, settings.data_dir)
+        run_dir.prepare(settings)
         if missing:
             _start(settings, missing, started)
         _wait_until_ready(settings, started)
@@ -101,7 +103,7 @@ def _check_machine(settings: Settings, running: Mapping[str, int], *, new: bool)
 
 def _check_run_dir(settings: Settings) -> None:
     """It belongs to one cluster, which its `cluster` file names."""
-    owner_file = settings.run_dir / run_dir.OWNER_FILE
+    owner_file = settings.run_dir / cluster_settings.OWNER_FILE
     owner = owner_file.read_text() if owner_file.exists() else ""
     if owner not in ("", str(settings.data_dir)) and os.path.exists(os.path.join(owner, CONFIG_FILE)):
         raise CommandError(f"--run-dir {settings.run_dir} belongs to the cluster in {owner}: choose another")

@@ -118,6 +118,11 @@ class Database:
     def checkpoint_due(self) -> bool:
         return self._uncopied_bytes >= CHECKPOINT_BYTES
 
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Those that hold what was acknowledged, as long as the database is open."""
+        return self._path, self._wal
+
     def open(self, history: History, check: Check = lambda entry: "") -> Loaded:
         """Locks, verifies and reads the file, made if it does not exist; fills `history` with the newest events.
 

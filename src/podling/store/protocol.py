@@ -160,4 +160,7 @@ class Store(Protocol):
     async def wait(self, revision: int) -> None:
         """Returns when `revision` has been reached."""
 
+    async def gone(self) -> StoreError:
+        """Returns when nothing that is written will be kept any more, and why: somebody deleted the store."""
+
     async def close(self) -> None: ...

@@ -27,6 +27,7 @@ from typing import Final, Self
 
 from msgspec import Struct
 
+from podling.store import presence
 from podling.store.database import Database
 from podling.store.history import History, Record
 from podling.store.index import Index, prefix_end
@@ -297,6 +298,10 @@ class SQLiteStore:
             await waiter
         finally:
             del self._waiting[waiter]
+
+    async def gone(self) -> StoreError:
+        file = await presence.gone(*self._database.files)
+        return StoreError(f"{file} was deleted or replaced while the server was running: what it writes would be lost")
 
     # Writing
 
