@@ -230,6 +230,78 @@ def test_access_reviews_answer_for_oneself_and_others(api: Api, namespace: str) 
     assert api.get(own).code == 405
 
 
+EITHER = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+ATTRIBUTES = {"verb": "list", "resource": "pods"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "message"),
+    [
+        ("SelfSubjectAccessReview", {}, f'spec.resourceAttributes: Invalid value: "null": {EITHER}'),
+        (
+            "SubjectAccessReview",
+            {"resourceAttributes": ATTRIBUTES},
+            'spec.user: Invalid value: "": at least one of user or group must be specified',
+        ),
+        (
+            "LocalSubjectAccessReview",
+            {"user": "bob", "resourceAttributes": {**ATTRIBUTES, "namespace": "other"}},
+            'spec.resourceAttributes.namespace: Invalid value: "other": must match metadata.namespace',
+        ),
+        (
+            "SelfSubjectAccessReview",
+            {"resourceAttributes": {**ATTRIBUTES, "fieldSelector": {}}},
+            "spec.resourceAttributes.fieldSelector.requirements: Required value: when "
+            "spec.resourceAttributes.fieldSelector is specified, requirements or rawSelector is required",
+        ),
+    ],
+)
+def test_wrong_access_reviews_are_invalid(api: Api, kind: str, spec: dict[str, Any], message: str) -> None:
+    root = "/apis/authorization.k8s.io/v1"
+    place = "/namespaces/default" if kind.startswith("Local") else ""
+    answer = api.post(f"{root}{place}/{kind.lower()}s", {"spec": spec})
+    assert (answer.code, answer.message) == (422, f'{kind}.authorization.k8s.io "" is invalid: {message}')
+
+
+@pytest.mark.parametrize(
+    ("selector", "allowed", "problem"),
+    [
+        (None, False, ""),
+        ({"rawSelector": "spec.nodeName=n1"}, True, ""),
+        ({"rawSelector": "spec.nodeName=n2"}, False, ""),
+        ({"rawSelector": "spec.nodeName"}, False, "spec.resourceAttributes.fieldSelector ignored due to parse error"),
+        ({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["n1"]}]}, True, ""),
+        ({"requirements": [{"key": "spec.nodeName", "operator": "NotIn", "values": ["n1"]}]}, False, ""),
+        (
+            {
+                "requirements": [
+                    {"key": "spec.nodeName", "operator": "In", "values": ["n1"]},
+                    {"key": "status.phase", "operator": "Exists"},
+                ]
+            },
+            True,
+            "spec.resourceAttributes.fieldSelector partially ignored due to parse error",
+        ),
+    ],
+)
+def test_access_reviews_take_field_selectors(
+    api: Api, selector: dict[str, Any] | None, allowed: bool, problem: str
+) -> None:
+    attributes = {**ATTRIBUTES, **({"fieldSelector": selector} if selector else {})}
+    spec = {"user": "system:node:n1", "groups": ["system:nodes"], "resourceAttributes": attributes}
+    found = api.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", {"spec": spec})["status"]
+    assert (found["allowed"], found.get("evaluationError", "")) == (allowed, problem)
+
+
+def test_the_rules_of_a_node_are_not_fully_known(api: Api) -> None:
+    node = {"Impersonate-User": "system:node:n1", "Impersonate-Group": "system:nodes"}
+    path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+    found = api.post(path, {"spec": {"namespace": "default"}}, headers=node).json["status"]
+    assert found["incomplete"] is True
+    assert found["evaluationError"] == "node authorizer does not support user rule resolution"
+    assert api.post(path, {"spec": {}}).message == "no namespace on request"
+
+
 def test_secrets_of_the_server_are_for_its_owner_only(api: Api) -> None:
     files = [*(api.directory / "data" / "pki").iterdir(), api.kubeconfig, *(api.directory / "run").glob("*.sock")]
     assert len(files) >= 14

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp.web import StreamResponse
 
-from podling.api import codec, status, time
+from podling.api import codec, fields, status, time, validation
 from podling.api.authentication.v1 import (
     SelfSubjectReview,
     SelfSubjectReviewStatus,
@@ -15,6 +15,7 @@ from podling.api.authentication.v1 import (
     UserInfo,
 )
 from podling.api.authorization.v1 import (
+    FieldSelectorAttributes,
     LocalSubjectAccessReview,
     NonResourceRule,
     ResourceRule,
@@ -26,6 +27,7 @@ from podling.api.authorization.v1 import (
     SubjectAccessReviewStatus,
     SubjectRulesReviewStatus,
 )
+from podling.api.fields import EVERYTHING, Requirement, Selector
 from podling.apiserver import decoding, responses
 from podling.apiserver.authorization import ANY_USER_PATHS, ANY_USER_RULES, PUBLIC_PATHS, Attributes
 from podling.apiserver.call import Call
@@ -35,6 +37,7 @@ Handler = Callable[[Call], Awaitable[StreamResponse]]
 
 _AUTHENTICATION = "authentication.k8s.io"
 _AUTHORIZATION = "authorization.k8s.io"
+_FIELD_SELECTOR = "spec.resourceAttributes.fieldSelector"
 
 
 async def token_review(call: Call) -> StreamResponse:
@@ -64,6 +67,7 @@ async def self_subject_review(call: Call) -> StreamResponse:
 async def self_subject_access_review(call: Call) -> StreamResponse:
     kind = "SelfSubjectAccessReview"
     review: SelfSubjectAccessReview = await decoding.read(call, SelfSubjectAccessReview, f"{_AUTHORIZATION}/v1", kind)
+    _check(review)
     review.status = _decide(call, call.user, review.spec)
     return await _created(call, codec.encode(review))
 
@@ -71,6 +75,7 @@ async def self_subject_access_review(call: Call) -> StreamResponse:
 async def subject_access_review(call: Call) -> StreamResponse:
     kind = "SubjectAccessReview"
     review: SubjectAccessReview = await decoding.read(call, SubjectAccessReview, f"{_AUTHORIZATION}/v1", kind)
+    _check(review)
     review.status = _decide(call, _subject(review.spec), review.spec)
     return await _created(call, codec.encode(review))
 
@@ -78,12 +83,12 @@ async def subject_access_review(call: Call) -> StreamResponse:
 async def local_subject_access_review(call: Call) -> StreamResponse:
     kind = "LocalSubjectAccessReview"
     review: LocalSubjectAccessReview = await decoding.read(call, LocalSubjectAccessReview, f"{_AUTHORIZATION}/v1", kind)
-    attributes = review.spec.resource_attributes
-    if attributes is None or attributes.namespace != call.info.namespace:
-        found = attributes.namespace if attributes is not None else ""
-        raise status.bad_request(
-            f"spec.resourceAttributes.namespace must match namespace: {call.info.namespace}, {found}"
-        )
+    if not call.info.namespace:
+        raise status.bad_request("namespace is required on this type: ")
+    review.metadata.namespace = review.metadata.namespace or call.info.namespace
+    _check(review)
+    if review.metadata.namespace != call.info.namespace:
+        raise status.bad_request(f"spec.resourceAttributes.namespace must match namespace: {call.info.namespace}")
     review.status = _decide(call, _subject(review.spec), review.spec)
     return await _created(call, codec.encode(review))
 
@@ -117,9 +122,13 @@ def _user_info(user: User) -> UserInfo:
     return UserInfo(username=user.name, uid=user.uid, groups=list(user.groups), extra=dict(user.extra))
 
 
+def _check(review: SelfSubjectAccessReview | SubjectAccessReview | LocalSubjectAccessReview) -> None:
+    """Raises ApiError (422)."""
+    if errors := validation.validate_access_review(review):
+        raise status.invalid(f"{review.kind}.{_AUTHORIZATION}", "", errors)
+
+
 def _subject(spec: SubjectAccessReviewSpec) -> User:
-    if not spec.user and not spec.groups:
-        raise status.bad_request("at least one of user or group must be specified")
     return User(spec.user, spec.uid, tuple(spec.groups), spec.extra)
 
 
@@ -127,9 +136,9 @@ def _decide(
     call: Call, user: User, spec: SelfSubjectAccessReviewSpec | SubjectAccessReviewSpec
 ) -> SubjectAccessReviewStatus:
     resource, path = spec.resource_attributes, spec.non_resource_attributes
-    if (resource is None) == (path is None):
-        raise status.bad_request("exactly one of nonResourceAttributes or resourceAttributes must be specified")
+    problem = ""
     if resource is not None:
+        selector, problem = _selector(resource.field_selector)
         attributes = Attributes(
             verb=resource.verb,
             group=resource.group,
@@ -138,12 +147,34 @@ def _decide(
             subresource=resource.subresource,
             namespace=resource.namespace,
             name=resource.name,
+            field_selector=selector,
         )
     else:
         assert path is not None
         attributes = Attributes(verb=path.verb, path=path.path)
     decision = call.state.authorizer.authorize(user, attributes)
-    return SubjectAccessReviewStatus(allowed=decision.allowed, reason=decision.reason)
+    return SubjectAccessReviewStatus(allowed=decision.allowed, reason=decision.reason, evaluation_error=problem)
+
+
+def _selector(asked: FieldSelectorAttributes | None) -> tuple[Selector, str]:
+    """Return what the action is restricted to, and upstream's words where a part was not understood.
+
+    Leaving out a requirement asks for more, so that the decision is never too generous."""
+    if asked is None:
+        return EVERYTHING, ""
+    if asked.raw_selector:
+        try:
+            return fields.parse(asked.raw_selector), ""
+        except ValueError:
+            return EVERYTHING, f"{_FIELD_SELECTOR} ignored due to parse error"
+    known = tuple(
+        Requirement(item.key, item.values[0], negated=item.operator == "NotIn")
+        for item in asked.requirements
+        if item.operator in ("In", "NotIn") and len(item.values) == 1
+    )
+    if len(known) == len(asked.requirements):
+        return Selector(known), ""
+    return Selector(known), f"{_FIELD_SELECTOR} {'partially ' if known else ''}ignored due to parse error"
 
 
 def _rules(user: User, namespace: str) -> SubjectRulesReviewStatus:
