@@ -1,6 +1,8 @@
-"""The built-in network plugin: one bridge per node, one cable per Pod.
+"""The built-in network plugin: one gateway per node, one cable per Pod.
 
-    Pod eth0 (address/32) ── veth… ── bridge (first address of the range) ── the node's routing, nftables ── outside
+    Pod eth0 (address/32) ── cable ── veth… ── the node's routing, nftables ── outside, other Pods, the node itself
+                                                        │
+                                               bridge (the gateway: first address of the range)
 
 State: <data-dir>/network/ (leases, cursor, lock). The kernel's side is derived from it: `open` puts right whatever is
 missing, so a restarted agent finds its Pods connected as they were.
@@ -163,7 +165,7 @@ class Bridge:
 
     async def _replace_rules(self) -> None:
         leases = await self._run(self._ipam.leases)
-        await nftables.apply(nftables.ruleset(self._name, self._range.network, leases, self._daemon_ports))
+        await nftables.apply(nftables.ruleset(self._name, self._range, leases, self._daemon_ports))
 
     async def _delete_links(self) -> None:
         names = set(self._doomed)
@@ -177,7 +179,7 @@ class Bridge:
         self._lock()
         self._ipam.load()
         self._links = Links(self._name, self._owner, self._range)
-        self._links.ensure_bridge({veth_name(lease.sandbox_id) for lease in self._ipam.leases()})
+        self._links.ensure({veth_name(lease.sandbox_id): lease.address for lease in self._ipam.leases()})
 
     def _reset(self) -> bool:
         """Whether the bridge's rules are this cluster's."""
@@ -194,7 +196,7 @@ class Bridge:
     def _reconcile(self, live: Collection[str]) -> bool:
         links = self._opened()
         freed = [self._ipam.free(lease.sandbox_id) for lease in self._ipam.leases() if lease.sandbox_id not in live]
-        links.delete_ports({veth_name(lease.sandbox_id) for lease in self._ipam.leases()})
+        links.delete_cables({veth_name(lease.sandbox_id) for lease in self._ipam.leases()})
         return any(lease is not None and lease.host_ports for lease in freed)
 
     def _setup(self, sandbox_id: str, netns_path: str, ports: tuple[HostPort, ...]) -> Lease:

@@ -1,14 +1,15 @@
-"""The one nftables table of a bridge (masquerading, forwarding, host ports), always replaced whole."""
+"""The nftables tables of a Pod network (sources, masquerading, forwarding, host ports), always replaced whole."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Collection, Iterable, Sequence
-from ipaddress import IPv4Network
 
 from podling.kit import program
 from podling.network.errors import NetworkError
-from podling.network.ipam import HostPort, Lease
+from podling.network.ipam import HostPort, Lease, PodRange
+from podling.network.links import DOOMED, group_of
 
 TIMEOUT_SECONDS = 10.0
 
@@ -17,22 +18,26 @@ def table_name(bridge: str) -> str:
     return f"podling-{bridge}"
 
 
-def ruleset(bridge: str, network: IPv4Network, leases: Iterable[Lease], daemon_ports: Collection[int] = ()) -> str:
-    """The input of `nft -f -`.
+def ruleset(bridge: str, pods: PodRange, leases: Iterable[Lease], daemon_ports: Collection[int] = ()) -> str:
+    """Return the input of `nft -f -`.
 
-    - A Pod's packets to anywhere but Pods of this bridge leave with the node's address.
+    - What comes from a cable must be IPv4 with a source address whose way back is that cable: no Pod speaks as another, as
+      the node (127.0.0.1) or as nobody (0.0.0.0, to broadcast addresses). Cables that are being deleted count too.
+    - Loopback addresses are routed for cables (route_localnet, see links.py), so whatever a Pod sends to them is dropped
+      before any translation (CVE-2020-8558).
+    - A Pod's packets to anywhere but Pods leave with the node's address.
     - Host ports: DNAT for packets to the node's own addresses, from outside, from Pods and from the node itself. A
-      connection from the node's loopback, or from a Pod to itself, is masqueraded: the Pod could not answer it else.
+      connection from the node's loopback, or from a Pod to itself, comes from the gateway: the Pod could not answer it else.
     - Ports of the cluster's daemons are never redirected, whatever the leases say: a Pod would take the API server's clients.
-    - Loopback addresses are routed for the bridge (route_localnet, see links.py), so whatever a Pod sends to them is
-      dropped before any translation (CVE-2020-8558).
-    - Pods speak to each other through the node's routing; a redirect would tell them to go around it.
+    - A Pod whose packets come back to it is not to be told of a shorter way.
     """
     ports = [(lease.address, port) for lease in leases for port in lease.host_ports]
     anywhere = [_element(port, "", address) for address, port in ports if not port.host_ip]
     somewhere = [_element(port, f"{port.host_ip} . ", address) for address, port in ports if port.host_ip]
     themselves = [f"{address} . {address}" for address in dict.fromkeys(address for address, _ in ports)]
-    return f"""\
+    cables = group_of(bridge)
+    from_pods = f"iifgroup {{ {cables}, {DOOMED} }}"
+    rules = f"""\
 {removal(bridge)}
 table ip {table_name(bridge)} {{
   map host-ports {{
@@ -52,9 +57,14 @@ table ip {table_name(bridge)} {{
     dnat ip to ip daddr . meta l4proto . th dport map @host-ports-by-address
     dnat ip to meta l4proto . th dport map @host-ports
   }}
+  chain from-pods {{
+    ip daddr 127.0.0.0/8 drop
+    ip saddr 0.0.0.0/8 drop
+    fib saddr . iif oif missing drop
+  }}
   chain raw {{
     type filter hook prerouting priority raw; policy accept;
-    iifname "{bridge}" ip daddr 127.0.0.0/8 drop
+    {from_pods} jump from-pods
   }}
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
@@ -66,26 +76,42 @@ table ip {table_name(bridge)} {{
   }}
   chain redirects {{
     type filter hook output priority filter; policy accept;
-    oifname "{bridge}" icmp type redirect drop
+    oifgroup {cables} icmp type redirect drop
   }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
-    iifname "{bridge}" accept
-    oifname "{bridge}" accept
+    iifgroup {cables} accept
+    oifgroup {cables} accept
   }}
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-    oifname != "{bridge}" ip saddr {network} masquerade fully-random
-    oifname "{bridge}" ip saddr 127.0.0.0/8 masquerade
-    oifname "{bridge}" ip saddr . ip daddr @hairpin masquerade
+    oifgroup != {cables} ip saddr {pods.network} masquerade fully-random
+    oifgroup {cables} ip saddr 127.0.0.0/8 snat to {pods.gateway}
+    oifgroup {cables} ip saddr . ip daddr @hairpin snat to {pods.gateway}
   }}
 }}
 """
+    if _has_ipv6():
+        rules += f"""\
+table ip6 {table_name(bridge)} {{
+  chain raw {{
+    type filter hook prerouting priority raw; policy accept;
+    {from_pods} drop
+  }}
+}}
+"""
+    return rules
 
 
 def removal(bridge: str) -> str:
-    """Deletes the table; adding it first makes that no error where there is none."""
-    return f"add table ip {table_name(bridge)}\ndelete table ip {table_name(bridge)}"
+    """Return the input of `nft -f -` that deletes the tables; adding them first makes that no error where there are none."""
+    families = ("ip", "ip6") if _has_ipv6() else ("ip",)
+    return "".join(f"{verb} table {family} {table_name(bridge)}\n" for family in families for verb in ("add", "delete"))
+
+
+def _has_ipv6() -> bool:
+    """Whether the kernel knows IPv6: else it may not know its tables either."""
+    return os.path.exists("/proc/sys/net/ipv6")
 
 
 async def apply(rules: str) -> None:
