@@ -104,6 +104,8 @@ def test_they_are_named_in_the_log_in_events_and_by_lists(cluster: Cluster) -> N
         assert f'{plural}{".coordination.k8s.io" if plural == "leases" else ""} "{name}"' in log
     events = cluster.get("events", "--field-selector=reason=Unreadable")["items"]
     assert {event["involvedObject"]["name"] for event in events} >= {name for _, name in NAMED.values()}
+    status = cluster.podling("status", "--data-dir", str(cluster.data_dir)).stdout
+    assert "objects cannot be read: `kubectl get events -A --field-selector reason=Unreadable`" in status
     listed = cluster.try_kubectl("get", "pods")
     assert listed.returncode == 0
     assert 'Warning: pods "garbage" in namespace "default" cannot be read from the store: ' in listed.stderr

@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import uvloop
 from tests.support.api_server import ApiServer, running
@@ -16,7 +17,9 @@ from tests.support.relay import Relay
 
 from podling.api.core.v1 import ConfigMap, Event, Namespace, Secret
 from podling.api.meta.v1 import ObjectMeta
+from podling.api.scheme import by_type
 from podling.api.status import ApiError
+from podling.api.types import Int32, Object
 from podling.client.client import Client, ClientConfig, ConnectionFailed, EventType
 from podling.client.events import NORMAL, EventRecorder
 from podling.client.informer import Informer, InformerSet
@@ -388,6 +391,38 @@ class Counting(Client):
         if self._count == 3:
             self.counted.set()
         return await super().request(method, path, **options)
+
+
+class IntegerMap(Object, kw_only=True):
+    """ConfigMaps as somebody would see them who expects numbers: a ConfigMap with text is not of this type."""
+
+    api_version: str = "v1"
+    kind: str = "ConfigMap"
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
+    data: dict[str, Int32] = msgspec.field(default_factory=dict)
+
+
+def test_an_object_that_cannot_be_read_costs_an_informer_nothing_else(
+    server: ApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with server.client() as client, namespace(client, "unreadable") as ns:
+            await client.create(config_map("bad", ns, "text"))
+            await client.create(config_map("good", ns))
+            informer = Informer(client, IntegerMap, ns, resource=by_type(ConfigMap))
+            recorded = Recorded(informer)  # type: ignore[arg-type]
+            async with running(informer.run()):
+                assert await recorded.take(1) == [("ADDED", "good", "")]
+                await client.create(config_map("later", ns))
+                assert await recorded.take(1) == [("ADDED", "later", "")]
+                # What becomes unreadable is no longer known: its old state would be wrong.
+                await client.patch(ConfigMap, "good", ns, {"data": {"key": "text"}})
+                assert await recorded.take(1) == [("DELETED", "good", "")]
+                await client.patch(ConfigMap, "good", ns, {"data": None})
+                assert await recorded.take(1) == [("ADDED", "good", "")]
+        assert "cannot list and watch configmaps: left out unreadable/bad: json: cannot unmarshal string" in caplog.text
+
+    run(scenario)
 
 
 def test_a_set_shares_informers_of_the_same_kind_and_selection(server: ApiServer) -> None:
