@@ -1,7 +1,8 @@
 """Seccomp profiles: RuntimeDefault and Localhost, as the OCI runtime wants them.
 
-Both come as files in the format of the containers projects (a superset of the OCI one: rules that count only with
-certain capabilities or architectures), https://github.com/containers/common/blob/main/docs/containers.conf.5.md
+Both are written in the format of the containers projects (a superset of the OCI one: rules that count only with certain
+capabilities or architectures), https://github.com/containers/common/blob/main/docs/containers.conf.5.md. RuntimeDefault
+is seccomp_default.py, the same on every machine.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from typing import Any
 
 import msgspec
 
+from podling.runtime.native import seccomp_default
 from podling.runtime.protocol import CRIError, Seccomp
-
-DEFAULT_PROFILES = (Path("/etc/containers/seccomp.json"), Path("/usr/share/containers/seccomp.json"))
 
 _ARCHITECTURES = {
     "x86_64": ("SCMP_ARCH_X86_64", "amd64"),
@@ -39,15 +39,19 @@ def profile(seccomp: Seccomp, capabilities: Sequence[str]) -> dict[str, Any] | N
     if seccomp.profile == "Unconfined":
         return None
     if seccomp.profile == "RuntimeDefault":
-        path = next((path for path in DEFAULT_PROFILES if path.exists()), DEFAULT_PROFILES[-1])
-    else:
-        path = Path(seccomp.path)
+        return _default(tuple(capabilities))
+    path = Path(seccomp.path)
     try:
         return translate(_load(path, path.stat().st_mtime_ns), capabilities)
     except FileNotFoundError as error:
         raise CRIError("CreateContainerError", f"seccomp profile {path} does not exist") from error
     except (OSError, msgspec.MsgspecError, TypeError, AttributeError, KeyError, ValueError) as error:
         raise CRIError("CreateContainerError", f"cannot load seccomp profile {path}: {error}") from error
+
+
+@functools.lru_cache(maxsize=16)
+def _default(capabilities: tuple[str, ...]) -> dict[str, Any]:
+    return translate(seccomp_default.PROFILE, capabilities)
 
 
 @functools.lru_cache(maxsize=4)
