@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hmac
 import secrets
+import time as clock
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +14,9 @@ from urllib.parse import unquote
 import msgspec
 from multidict import CIMultiDictProxy
 
-from podling.api import status
+from podling.api import status, time
 from podling.api.core.v1 import Node, Pod, Secret, ServiceAccount
+from podling.api.meta.v1 import ObjectMeta
 from podling.apiserver.authorization import Attributes, Authorizer, denial
 from podling.apiserver.pki import write_private
 from podling.apiserver.tokens import Binding, Claims, InvalidToken, SecretClaims, TokenIssuer
@@ -33,6 +35,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 Lookup = Callable[[type[Any], str, str], Any]
 """From type, namespace and name to the stored object, or None."""
 
+_LEEWAY = 60.0
+"""Seconds, as upstream."""
 _SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
 _AUTHENTICATION = "authentication.k8s.io"
 _IMPERSONATE = "impersonate-"
@@ -90,7 +94,7 @@ class Authenticator:
         )
 
     def _bound(self, binding: Binding) -> bool:
-        """Whether everything that the token is bound to exists, by name and UID."""
+        """Whether everything that the token is bound to lives, by name and UID."""
         bound = [(ServiceAccount, binding.namespace, binding.serviceaccount)]
         if binding.pod:
             bound.append((Pod, binding.namespace, binding.pod))  # type: ignore[arg-type]
@@ -100,9 +104,15 @@ class Authenticator:
             bound.append((Node, "", binding.node))  # type: ignore[arg-type]
         for kind, namespace, reference in bound:
             found = self._lookup(kind, namespace, reference.name)
-            if found is None or found.metadata.uid != reference.uid:
+            if found is None or found.metadata.uid != reference.uid or _is_over(found.metadata):
                 return False
         return True
+
+
+def _is_over(metadata: ObjectMeta) -> bool:
+    """Whether the object should have gone a while ago: finalizers may hold it for ever, but not its tokens."""
+    moment = metadata.deletion_timestamp
+    return bool(moment) and time.to_seconds(moment) < clock.time() - _LEEWAY
 
 
 def _holder(claims: SecretClaims, audience: str) -> User:
