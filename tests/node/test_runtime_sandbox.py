@@ -123,7 +123,9 @@ def test_a_shared_pid_namespace_has_a_pause_process_that_reaps(run: Run, oci_run
         security = ContainerSecurity(namespaces=shared, add_capabilities=["SYS_PTRACE"])
         pod = await node.pod(namespaces=shared)
         first = await node.start(pod, "sleep 4711", name="first", security=security)
-        script = "ps -o args | grep -v grep; ls -d /proc/1/root/etc /proc/1/root/home; kill $(pidof sleep)"
+        # By its arguments: BusyBox may run its own applets under another name.
+        kill = "kill $(ps -o pid,args | awk '/[s]leep 4711/ {print $1}')"
+        script = f"ps -o args | grep -v grep; ls -d /proc/1/root/etc /proc/1/root/home; {kill}"
         _, output = await node.finish(pod, script, name="second", security=security)
         assert "/catatonit -P" in output
         assert "sleep 4711" in output

@@ -52,6 +52,11 @@ def test_messages_of_oci_runtimes_lose_their_log_decoration(stderr: str, expecte
             "the path `/etc/passwd` exists but it is not executable: Operation not permitted",
             'exec: "/etc/passwd": permission denied',
         ),
+        (
+            "runc create failed: unable to start container process: error during container init: "
+            'exec: "foo": executable file not found in $PATH',
+            'exec: "foo": executable file not found in $PATH',
+        ),
         ("executable file `/x` not found: No such file or directory", 'exec: "/x": stat /x: no such file or directory'),
         (
             'runc create failed: unable to start container process: exec: "foo": executable file not found in $PATH',

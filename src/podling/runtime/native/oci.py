@@ -197,7 +197,8 @@ def _missing(message: str) -> str:
         r"executable file `([^`]*)` not found(?: in \$PATH)?|exec(?:vp)?:? `([^`]*)`: No such file", message
     )
     if missing is None:
-        return re.sub(r"^runc (?:create|exec) failed: unable to start container process: ", "", message)
+        where = r"^runc \w+ failed: unable to start container process: (?:error during container init: )?"
+        return re.sub(where, "", message)
     name = missing[1] or missing[2]
     if "/" in name:
         return f'exec: "{name}": stat {name}: no such file or directory'
