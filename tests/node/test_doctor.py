@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 # An nft that can do what a simple table needs, and not what Podling's own rules need.
 NFT_WITHOUT_MAPS = """#!/bin/sh
+[ "$1" = -f ] || exec {program} "$@"
 rules=$(mktemp)
 cat > "$rules"
 if grep -q 'map @' "$rules"; then rm "$rules"; echo "Error: Could not process rule: Not supported" >&2; exit 1; fi

@@ -286,6 +286,94 @@ def test_a_host_port_is_given_once(node: Path) -> None:
     on_node(node, check)
 
 
+def sysctl(name: str, value: str = "") -> str:
+    """Of this test's node, after it was set to the value if there is one."""
+    if value:
+        command("sysctl", "-qw", f"{name}={value}")
+    return command("sysctl", "-n", name).strip()
+
+
+FORWARD, REDIRECTS = "net.ipv4.ip_forward", "net.ipv4.conf.all.accept_redirects"
+
+
+@pytest.mark.parametrize("redirects", ["0", "1"])
+def test_the_last_reset_switches_forwarding_off_if_podling_switched_it_on(node: Path, redirects: str) -> None:
+    sysctl(FORWARD, "0")
+    sysctl(REDIRECTS, redirects)
+
+    async def check(cluster: Cluster) -> None:
+        assert sysctl(FORWARD) == "1"
+        other = Cluster(node, "pdt1", "10.231.8.0/24")
+        await other.bridge.open()
+        stays = await Bridge(BridgeConfig("pdt2", "10.231.9.0/24", node / "pdt2")).reset()
+        assert stays.startswith(f"net.ipv4.ip_forward stays on, as {BRIDGE}, pdt1 may need it; ")
+        assert sysctl(FORWARD) == "1"
+        # A restarted agent finds it on, and that is not how the machine was.
+        await cluster.bridge.close()
+        cluster.bridge = Bridge(BridgeConfig(BRIDGE, CIDR, node / BRIDGE))
+        await cluster.bridge.open()
+        await other.bridge.reset()
+        assert sysctl(FORWARD) == "1"
+
+    on_node(node, check)
+    assert (sysctl(FORWARD), sysctl(REDIRECTS)) == ("0", redirects)
+
+
+def test_forwarding_that_was_on_stays_on(node: Path) -> None:
+    sysctl(FORWARD, "1")
+
+    async def check(cluster: Cluster) -> None:
+        assert await Bridge(BridgeConfig("pdt2", "10.231.9.0/24", node / "pdt2")).reset() == ""
+
+    on_node(node, check)
+    assert sysctl(FORWARD) == "1"
+
+
+@pytest.mark.parametrize("kind", ["bridge", "veth"])
+def test_forwarding_stays_on_for_whoever_else_needs_it_by_then(node: Path, kind: str) -> None:
+    sysctl(FORWARD, "0")
+
+    async def check() -> str:
+        cluster = Cluster(node)
+        await cluster.bridge.open()
+        command("ip", "link", "add", "docker0", "type", kind)
+        command("ip", "link", "set", "docker0", "up")
+        return await cluster.bridge.reset()
+
+    words = "net.ipv4.ip_forward stays on, as docker0 may need it; `sysctl -w net.ipv4.ip_forward=0` switches it off"
+    assert asyncio.run(check()) == words
+    assert sysctl(FORWARD) == "1"
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        ("kernel", "the kernel refused to set up the route 10.231.7.1: "),
+        ("file", "/network/leases: File exists"),
+        ("namespace", "/no-such-netns: No such file or directory"),
+    ],
+)
+def test_what_the_system_refuses_is_told_in_words(node: Path, harm: str, words: str) -> None:
+    async def check() -> None:
+        bridge = Bridge(BridgeConfig(BRIDGE, CIDR, node / BRIDGE))
+        if harm == "file":
+            command("mkdir", "-p", str(node / BRIDGE / "network"))
+            command("touch", str(node / BRIDGE / "network" / "leases"))
+        try:
+            await bridge.open()
+            # The node's own namespace has the gateway's address, so that no route may lead there.
+            path = str(node / "no-such-netns") if harm == "namespace" else "/proc/thread-self/ns/net"
+            await bridge.setup("pod", path, Cluster(node).config("pod"))
+        finally:
+            await bridge.close()
+
+    with pytest.raises(NetworkError) as raised:
+        asyncio.run(check())
+    assert raised.value.reason == "NetworkSetupFailed"
+    assert "Errno" not in raised.value.message
+    assert words in raised.value.message
+
+
 DAEMON_PORT = 6443
 
 

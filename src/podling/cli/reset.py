@@ -203,7 +203,9 @@ def _unmount(settings: Settings) -> None:
 def _remove_network(settings: Settings) -> None:
     from podling.network.bridge import Bridge, BridgeConfig
 
-    asyncio.run(Bridge(BridgeConfig(settings.bridge, settings.pod_cidr, settings.data_dir)).reset())
+    stays = asyncio.run(Bridge(BridgeConfig(settings.bridge, settings.pod_cidr, settings.data_dir)).reset())
+    if stays:
+        print(stays)
 
 
 def _restore_machine(settings: Settings) -> None:

@@ -15,15 +15,16 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import TypeVar
 
-from podling.network import nftables
-from podling.network.errors import NetworkError
+from podling.network import forwarding, nftables
+from podling.network.errors import NetworkError, reason
 from podling.network.ipam import HostPort, Ipam, Lease, PodRange
 from podling.network.links import Links, veth_name
 from podling.runtime.protocol import PortMapping, RuntimeCondition, SandboxConfig
@@ -90,6 +91,8 @@ class Bridge:
     async def open(self) -> None:
         """Makes the bridge and the rules, or puts them right. Raises NetworkError: RangeOverlap, BridgeInUse."""
         await self._run(self._open)
+        with self._explained():
+            await forwarding.switch_on()
         await self._apply_rules()
 
     async def close(self) -> None:
@@ -102,14 +105,19 @@ class Bridge:
         self._deletion_thread.shutdown()
         self._unlock()
 
-    async def reset(self) -> None:
-        """Removes the bridge, cables, rules and leases, whatever is left of them. The plugin is closed afterwards.
+    async def reset(self) -> str:
+        """Remove the bridge, cables, rules and leases, whatever is left of them, and close the plugin.
 
-        ip_forward stays on: others may have come to rely on it.
+        Return what stays on the machine and why, for its administrator; "" if nothing does.
         """
+        stays = ""
         if await self._run(self._reset):
             await nftables.apply(nftables.removal(self._name))
+            others = await self._run(self._opened().others)
+            with self._explained():
+                stays = await forwarding.switch_back(others)
         await self.close()
+        return stays
 
     async def reconcile(self, live_sandbox_ids: Collection[str]) -> None:
         """Frees what sandboxes hold that no longer exist."""
@@ -156,12 +164,16 @@ class Bridge:
         )
 
     async def _run(self, work: Callable[[], T], thread: ThreadPoolExecutor | None = None) -> T:
-        try:
+        with self._explained():
             return await asyncio.get_running_loop().run_in_executor(thread or self._thread, work)
-        except NetworkError:
-            raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Whatever the system refuses becomes a NetworkError that says of which network, and what it refused."""
+        try:
+            yield
         except OSError as error:
-            raise NetworkError("NetworkSetupFailed", f"network of bridge {self._name}: {error}") from error
+            raise NetworkError("NetworkSetupFailed", f"network of bridge {self._name}: {reason(error)}") from error
 
     async def _replace_rules(self) -> None:
         leases = await self._run(self._ipam.leases)

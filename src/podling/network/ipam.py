@@ -53,8 +53,9 @@ class PodRange:
     def __init__(self, cidr: str) -> None:
         try:
             self.network = IPv4Network(cidr, strict=False)
-        except (AddressValueError, NetmaskValueError, ValueError) as error:
-            raise NetworkError("InvalidConfiguration", f'Pod range "{cidr}" is not an IPv4 range: {error}') from None
+        except (AddressValueError, NetmaskValueError, ValueError):
+            message = f'Pod range "{cidr}" is not an IPv4 range such as 10.244.0.0/24'
+            raise NetworkError("InvalidConfiguration", message) from None
         if self.network.prefixlen > 30:
             raise NetworkError("InvalidConfiguration", f'Pod range "{cidr}" has no room for Pods: use a /30 or larger')
         self.gateway = self.network.network_address + 1

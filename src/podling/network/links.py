@@ -42,6 +42,9 @@ _RT_SCOPE_LINK = 253
 _RTPROT_KERNEL, _RTPROT_BOOT, _RTN_UNICAST, _RTNH_F_ONLINK = 2, 3, 1, 4
 _NUD_PERMANENT = 0x80
 _SYSCTL = Path("/proc/sys/net/ipv4")
+_FORWARDING_KINDS = frozenset(
+    ("bridge", "veth", "tun", "wireguard", "vxlan", "geneve", "macvlan", "macvtap", "ipvlan", "ipip", "gre", "vrf")
+)
 
 
 def group_of(bridge: str) -> int:
@@ -113,9 +116,6 @@ class Links:
         ]
         self._netlink.send([rt.Request(rt.RTM_NEWLINK, 0, settings, index=index, flags=_IFF_UP, change=_IFF_UP)])
         self._netlink.send([self._address(index, self._range.gateway, self._range.network.prefixlen)])
-        forward = _SYSCTL / "ip_forward"
-        if forward.read_text().strip() != "1":
-            forward.write_text("1")
         for link in links:
             name = link.get_attr("IFLA_IFNAME")
             if name in pods:
@@ -235,6 +235,18 @@ class Links:
         except NetworkError:
             return False
         return True
+
+    def others(self) -> list[str]:
+        """Return the interfaces of others, as far as they are up and of a kind that packets are forwarded for."""
+        return sorted(
+            str(link.get_attr("IFLA_IFNAME"))
+            for link in self._links()
+            if link["flags"] & _IFF_UP
+            and (info := link.get_attr("IFLA_LINKINFO")) is not None
+            and info.get_attr("IFLA_INFO_KIND") in _FORWARDING_KINDS
+            and link.get_attr("IFLA_IFNAME") != self._bridge
+            and link.get_attr("IFLA_GROUP") not in (self._group, DOOMED)
+        )
 
     def is_up(self) -> bool:
         """Whether the bridge is there, up, and holds the gateway's address."""

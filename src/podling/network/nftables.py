@@ -116,16 +116,25 @@ def _has_ipv6() -> bool:
 
 async def apply(rules: str) -> None:
     """Hand the rules to nft, as one transaction. Raises NetworkError with what nft said."""
+    ended = await _nft("-f", "-", input=rules)
+    if ended.code:
+        said = ended.stderr.decode(errors="replace").strip() or f"it ended with exit code {ended.code}"
+        raise NetworkError("NetworkSetupFailed", f"nft refused the rules of the Pod network: {said}")
+
+
+async def exists(table: str) -> bool:
+    """Return whether there is a table of IPv4 with that name. Raises NetworkError."""
+    return (await _nft("list", "table", "ip", table)).code == 0
+
+
+async def _nft(*args: str, input: str = "") -> program.Ended:
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            ended = await program.run("nft", "-f", "-", input=rules.encode())
+            return await program.run("nft", *args, input=input.encode())
     except FileNotFoundError:
         raise NetworkError("InvalidConfiguration", "nft is not installed: apt-get install nftables") from None
     except TimeoutError:
         raise NetworkError("NetworkSetupFailed", f"nft did not finish within {TIMEOUT_SECONDS:.0f} s") from None
-    if ended.code:
-        said = ended.stderr.decode(errors="replace").strip() or f"it ended with exit code {ended.code}"
-        raise NetworkError("NetworkSetupFailed", f"nft refused the rules of the Pod network: {said}")
 
 
 def _element(port: HostPort, prefix: str, address: str) -> str:

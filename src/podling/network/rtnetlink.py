@@ -55,6 +55,12 @@ _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
 _SIOCETHTOOL, _ETHTOOL_GLINK = 0x8946, 0x0A
 _HEADER = struct.Struct("=IHHII")
 _CLASSES = {RTM_NEWLINK: _ifinfmsg, RTM_NEWADDR: _ifaddrmsg, RTM_NEWROUTE: _rtmsg, RTM_NEWNEIGH: _ndmsg}
+_WORDS = {
+    RTM_NEWLINK: ("link", ("IFLA_IFNAME",)),
+    RTM_NEWADDR: ("address", ("IFA_LOCAL",)),
+    RTM_NEWROUTE: ("the route", ("RTA_DST", "RTA_GATEWAY")),
+    RTM_NEWNEIGH: ("neighbour", ("NDA_DST",)),
+}
 
 Attributes = list[tuple[str, Any]]
 
@@ -72,6 +78,15 @@ class Request:
         self.attributes = attributes or []
         self.fields = fields
         self._encoded = b""
+
+    def __str__(self) -> str:
+        """In words, for messages: "to set up link veth0"."""
+        what, naming = _WORDS[self.kind & ~3]
+        verb = ("to set up", "to delete", "to list")[self.kind & 3]
+        name = next((f" {value}" for key, value in self.attributes if key in naming), "")
+        if not name and "index" in self.fields:
+            name = f" number {self.fields['index']}"
+        return f"{verb} {what}{name}"
 
     def encode(self, sequence: int, flags: int = 0) -> bytes:
         """Return the message with these flags besides its own. What it holds is encoded once, since that takes 0.1 ms."""
@@ -111,19 +126,18 @@ class Socket:
 
     def send(self, requests: Iterable[Request]) -> None:
         """Carries them out in order, all of them even if one fails; then raises the first NetlinkError."""
-        first = self._sequence + 1
         data = bytearray()
+        awaited: dict[int, Request] = {}
         for request in requests:
             self._sequence += 1
+            awaited[self._sequence] = request
             data += request.encode(self._sequence, NLM_F_ACK)
         self._socket.send(data)
         failure: NetlinkError | None = None
-        awaited = set(range(first, self._sequence + 1))
         while awaited:
             for kind, flags, sequence, payload in self._receive():
-                if kind == _NLMSG_ERROR and sequence in awaited:
-                    awaited.discard(sequence)
-                    failure = failure or _error(flags, payload)
+                if kind == _NLMSG_ERROR and (refused := awaited.pop(sequence, None)) is not None:
+                    failure = failure or _error(refused, flags, payload)
         if failure is not None:
             raise failure
 
@@ -140,7 +154,7 @@ class Socket:
                 if kind == _NLMSG_DONE:
                     return answers
                 if kind == _NLMSG_ERROR:
-                    failure = _error(flags, payload)
+                    failure = _error(request, flags, payload)
                     if failure is not None:
                         raise failure
                     continue
@@ -164,7 +178,7 @@ class Socket:
             offset += (length + 3) & ~3
 
 
-def _error(flags: int, payload: bytes) -> NetlinkError | None:
+def _error(request: Request, flags: int, payload: bytes) -> NetlinkError | None:
     code = -int.from_bytes(payload[:4], sys.byteorder, signed=True)
     if code == 0:
         return None
@@ -179,4 +193,4 @@ def _error(flags: int, payload: bytes) -> NetlinkError | None:
             if length < 4:
                 break
             offset += (length + 3) & ~3
-    return NetlinkError(code, text)
+    return NetlinkError(code, f"the kernel refused {request}: {text}")
