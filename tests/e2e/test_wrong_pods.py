@@ -435,7 +435,7 @@ CASES = (
         "spec: {securityContext: {runAsUser: -1}}",
         INVALID,
         "spec.securityContext.runAsUser",
-        "Invalid value: -1: must be between 0 and 4294967295, inclusive",
+        "Invalid value: -1: must be between 0 and 2147483647, inclusive",
     ),
     # -- what Podling does not do yet
     *(

@@ -134,3 +134,29 @@ def test_wrong_options_are_named_with_their_kind(api: Api, config_maps: str, que
         media_type = MERGE if method == "PATCH" else "application/json"
         answer = api.request(method, f"{path}?{query}", {"metadata": {"name": "a"}}, content_type=media_type)
         assert (answer.code, answer.message) == (422, f'{kind}.meta.k8s.io "" is invalid: {name}: {message}')
+
+
+def test_what_is_no_character_is_replaced(api: Api, config_maps: str) -> None:
+    made = api.create(config_maps, b'{"metadata":{"name":"broken"},"data":{"a":"x\xff","b":"\\ud800"}}')
+    assert made["data"] == {"a": "x\ufffd", "b": "\ufffd"}
+    patched = api.patch(f"{config_maps}/broken", b'{"data":{"c":"\xe4\xb8"}}')
+    assert patched.json["data"]["c"] == "\ufffd\ufffd"
+
+
+def test_json_ends_with_a_newline(api: Api, config_maps: str) -> None:
+    api.create(config_maps, {"metadata": {"name": "line"}})
+    for path in (config_maps, f"{config_maps}/line", f"{config_maps}/nothing", "/api", "/apis", "/api/v1"):
+        raw = api.get(path).raw
+        assert raw.endswith(b"}\n")
+        assert not raw.endswith(b"\n\n")
+
+
+def test_a_status_has_the_order_of_upstream(api: Api, config_maps: str) -> None:
+    assert list(api.get(f"{config_maps}/nothing").json) == [
+        *("kind", "apiVersion", "metadata", "status", "message", "reason", "details", "code")
+    ]
+
+
+def test_a_large_config_map_is_refused_in_upstreams_words(api: Api, config_maps: str) -> None:
+    answer = api.post(config_maps, {"metadata": {"name": "large"}, "data": {"a": "x" * ((1 << 20) + 1)}})
+    assert answer.message == 'ConfigMap "large" is invalid: []: Too long: may not be more than 1048576 bytes'

@@ -84,7 +84,7 @@ TIME = '"2006-01-02T15:04:05Z07:00"'
         (
             pod(livenessProbe={"httpGet": {"port": True}}),
             "json: cannot unmarshal bool into Go struct field"
-            " HTTPGetAction.spec.containers.livenessProbe.httpGet.port of type int32",
+            " HTTPGetAction.spec.containers.livenessProbe.ProbeHandler.httpGet.port of type int32",
         ),
         (pod(resources={"limits": {"cpu": "abc"}}), QUANTITY),
         (pod(resources={"limits": {"cpu": True}}), QUANTITY),

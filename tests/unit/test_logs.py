@@ -44,7 +44,7 @@ def test_partial_lines_are_joined(tmp_path: Path) -> None:
 
 def test_timestamps_stand_once_before_a_joined_line(tmp_path: Path) -> None:
     got = collect(log(tmp_path), LogOptions(timestamps=True, tail_lines=2))
-    assert got == b"2026-01-02T03:04:07+00:00 three\n"
+    assert got == b"2026-01-02T03:04:07.000000000Z three\n"
 
 
 def test_tail_and_limit(tmp_path: Path) -> None:
@@ -175,3 +175,17 @@ def test_log_options_that_make_no_sense_are_refused_before_the_answer_begins() -
     with pytest.raises(ValueError, match="value out of range"):
         _options({"sinceSeconds": "9" * 30})
     assert _options({"sinceSeconds": str(2**63 - 1)}).since == "1970-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("stamp", "shown"),
+    [
+        ("2026-01-02T03:04:05.5+00:00", "2026-01-02T03:04:05.500000000Z"),
+        ("2026-01-02T03:04:05.123456789+02:00", "2026-01-02T01:04:05.123456789Z"),
+        ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.000000000Z"),
+    ],
+)
+def test_timestamps_are_in_utc_with_nine_digits(tmp_path: Path, stamp: str, shown: str) -> None:
+    path = tmp_path / "log"
+    path.write_text(f"{stamp} stdout F hello\n")
+    assert collect(path, LogOptions(timestamps=True)) == f"{shown} hello\n".encode()

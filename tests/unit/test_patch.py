@@ -276,7 +276,7 @@ def test_a_json_patch_cannot_double_a_document_without_end() -> None:
     with pytest.raises(ApiError) as caught:
         json_patch.apply(POD, patch)
     assert caught.value.code == 422
-    assert "exceeding the limit 3145728" in caught.value.warnings[0]
+    assert "exceeding the limit 3145728" in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ CASES = [
         "container: {securityContext: {runAsUser: -1}}",
         INVALID,
         f"{C}.securityContext.runAsUser",
-        "Invalid value: -1: must be between 0 and 4294967295, inclusive",
+        "Invalid value: -1: must be between 0 and 2147483647, inclusive",
     ),
     Case(
         "unmasked proc in the host's user namespace",

@@ -55,7 +55,7 @@ CREATES: list[tuple[Any, str, Case]] = [
             "big ConfigMap",
             f"data: {{a: {OVER_A_MIB}}}",
             TOO_LONG,
-            "",
+            "[]",
             "Too long: may not be more than 1048576 bytes",
         ),
     ),

@@ -300,7 +300,7 @@ SPEC = [
         "spec: {securityContext: {supplementalGroups: [1, -2]}}",
         INVALID,
         "spec.securityContext.supplementalGroups[1]",
-        "Invalid value: -2: must be between 0 and 4294967295, inclusive",
+        "Invalid value: -2: must be between 0 and 2147483647, inclusive",
     ),
     Case(
         "change of the group of volumes",

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from podling.api import shape
+from podling.api.core.v1 import Volume
 from podling.api.go import quote, quote_time
 from podling.api.quantity import Quantity
 from podling.api.shape import Shape
@@ -49,37 +50,89 @@ def coerce(document: object, type_: Any) -> Any:
 
 # Go's names of string types, by field: "cannot unmarshal number into Go struct field ... of type v1.RestartPolicy".
 _NAMED_STRINGS = {
+    "AppArmorProfile.type": "v1.AppArmorProfileType",
+    "Capabilities.add": "v1.Capability",
+    "Capabilities.drop": "v1.Capability",
     "Container.imagePullPolicy": "v1.PullPolicy",
     "Container.restartPolicy": "v1.ContainerRestartPolicy",
     "Container.terminationMessagePolicy": "v1.TerminationMessagePolicy",
     "ContainerPort.protocol": "v1.Protocol",
+    "ContainerResizePolicy.resourceName": "v1.ResourceName",
+    "ContainerResizePolicy.restartPolicy": "v1.ResourceResizeRestartPolicy",
     "EmptyDirVolumeSource.medium": "v1.StorageMedium",
+    "EndpointPort.protocol": "v1.Protocol",
     "EphemeralContainer.imagePullPolicy": "v1.PullPolicy",
+    "EphemeralContainer.restartPolicy": "v1.ContainerRestartPolicy",
+    "EphemeralContainer.terminationMessagePolicy": "v1.TerminationMessagePolicy",
     "HTTPGetAction.scheme": "v1.URIScheme",
     "HostPathVolumeSource.type": "v1.HostPathType",
+    "ImageVolumeSource.pullPolicy": "v1.PullPolicy",
     "LabelSelectorRequirement.operator": "v1.LabelSelectorOperator",
+    "LeaseSpec.strategy": "v1.CoordinatedLeaseStrategy",
+    "Lifecycle.stopSignal": "v1.Signal",
+    "LimitRangeItem.type": "v1.LimitType",
+    "ManagedFieldsEntry.operation": "v1.ManagedFieldsOperationType",
+    "NamespaceSpec.finalizers": "v1.FinalizerName",
+    "NamespaceStatus.phase": "v1.NamespacePhase",
+    "NodeAddress.type": "v1.NodeAddressType",
+    "NodeCondition.status": "v1.ConditionStatus",
+    "NodeCondition.type": "v1.NodeConditionType",
     "NodeSelectorRequirement.operator": "v1.NodeSelectorOperator",
     "ObjectMeta.uid": "types.UID",
+    "ObjectReference.uid": "types.UID",
     "OwnerReference.uid": "types.UID",
+    "PersistentVolumeClaimSpec.accessModes": "v1.PersistentVolumeAccessMode",
+    "PersistentVolumeClaimSpec.volumeMode": "v1.PersistentVolumeMode",
+    "PersistentVolumeSpec.accessModes": "v1.PersistentVolumeAccessMode",
+    "PersistentVolumeSpec.persistentVolumeReclaimPolicy": "v1.PersistentVolumeReclaimPolicy",
+    "PersistentVolumeSpec.volumeMode": "v1.PersistentVolumeMode",
     "PodCondition.status": "v1.ConditionStatus",
     "PodCondition.type": "v1.PodConditionType",
+    "PodDisruptionBudgetSpec.unhealthyPodEvictionPolicy": "v1.UnhealthyPodEvictionPolicyType",
     "PodOS.name": "v1.OSName",
+    "PodReadinessGate.conditionType": "v1.PodConditionType",
     "PodSecurityContext.fsGroupChangePolicy": "v1.PodFSGroupChangePolicy",
+    "PodSecurityContext.supplementalGroupsPolicy": "v1.SupplementalGroupsPolicy",
     "PodSpec.dnsPolicy": "v1.DNSPolicy",
     "PodSpec.preemptionPolicy": "v1.PreemptionPolicy",
     "PodSpec.restartPolicy": "v1.RestartPolicy",
     "PodStatus.phase": "v1.PodPhase",
+    "PodStatus.qosClass": "v1.PodQOSClass",
+    "PodStatus.resize": "v1.PodResizeStatus",
+    "PriorityClass.preemptionPolicy": "v1.PreemptionPolicy",
+    "ResourceQuotaSpec.scopes": "v1.ResourceQuotaScope",
+    "ScopedResourceSelectorRequirement.operator": "v1.ScopeSelectorOperator",
+    "ScopedResourceSelectorRequirement.scopeName": "v1.ResourceQuotaScope",
     "SeccompProfile.type": "v1.SeccompProfileType",
     "Secret.type": "v1.SecretType",
     "ServicePort.protocol": "v1.Protocol",
     "ServiceSpec.externalTrafficPolicy": "v1.ServiceExternalTrafficPolicy",
+    "ServiceSpec.internalTrafficPolicy": "v1.ServiceInternalTrafficPolicy",
+    "ServiceSpec.ipFamilies": "v1.IPFamily",
+    "ServiceSpec.ipFamilyPolicy": "v1.IPFamilyPolicy",
     "ServiceSpec.sessionAffinity": "v1.ServiceAffinity",
     "ServiceSpec.type": "v1.ServiceType",
     "Taint.effect": "v1.TaintEffect",
     "Toleration.effect": "v1.TaintEffect",
     "Toleration.operator": "v1.TolerationOperator",
+    "TopologySpreadConstraint.nodeAffinityPolicy": "v1.NodeInclusionPolicy",
+    "TopologySpreadConstraint.nodeTaintsPolicy": "v1.NodeInclusionPolicy",
     "TopologySpreadConstraint.whenUnsatisfiable": "v1.UnsatisfiableConstraintAction",
     "VolumeMount.mountPropagation": "v1.MountPropagationMode",
+    "VolumeMount.recursiveReadOnly": "v1.RecursiveReadOnlyMode",
+}
+# Structs that another one embeds in Go: the decoder names them in the paths of their fields.
+_NAME_OF_OBJECT = ("LocalObjectReference", frozenset({"name"}))
+_EMBEDDED = {
+    "ConfigMapEnvSource": _NAME_OF_OBJECT,
+    "ConfigMapKeySelector": _NAME_OF_OBJECT,
+    "ConfigMapProjection": _NAME_OF_OBJECT,
+    "ConfigMapVolumeSource": _NAME_OF_OBJECT,
+    "Probe": ("ProbeHandler", frozenset({"exec", "grpc", "httpGet", "tcpSocket"})),
+    "SecretEnvSource": _NAME_OF_OBJECT,
+    "SecretKeySelector": _NAME_OF_OBJECT,
+    "SecretProjection": _NAME_OF_OBJECT,
+    "Volume": ("VolumeSource", frozenset(shape.fields(Volume)) - {"name"}),
 }
 _GO = {
     shape.STRING: "string",
@@ -130,7 +183,9 @@ class _Walk:
     def mismatch(self, what: str, go_type: str) -> str:
         if self.path:
             at = f"Go struct field {self.owner}.{'.'.join(self.path)}"
-            go_type = _NAMED_STRINGS.get(f"{self.owner}.{self.path[-1]}", go_type) if go_type == "string" else go_type
+            named = _NAMED_STRINGS.get(f"{self.owner}.{self.path[-1]}")
+            if named and go_type in ("string", "[]string"):
+                go_type = go_type.replace("string", named)
         else:
             at = "Go value"
         return f"json: cannot unmarshal {what} into {at} of type {go_type}"
@@ -187,9 +242,11 @@ class _Walk:
             field = known.get(name)
             if field is None or item is None:
                 continue
-            self.path.append(name)
+            embedded, names = _EMBEDDED.get(self.owner, ("", ()))
+            depth = len(self.path)
+            self.path += [embedded, name] if name in names else [name]
             mended[name] = self.value(item, field.shape)
-            self.path.pop()
+            del self.path[depth:]
             self.owner = target.struct.__name__
         self.owner = owner
         return mended

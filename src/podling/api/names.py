@@ -232,12 +232,12 @@ def port_name(value: str) -> list[str]:
 
 def user_id(value: int) -> list[str]:
     """A numeric user."""
-    return in_range(value, 0, 2**32 - 1)
+    return in_range(value, 0, 2**31 - 1)
 
 
 def group_id(value: int) -> list[str]:
     """A numeric group."""
-    return in_range(value, 0, 2**32 - 1)
+    return in_range(value, 0, 2**31 - 1)
 
 
 def _parent_directory(value: str) -> list[str]:

@@ -14,6 +14,7 @@ from podling.api.go import quote
 from podling.api.meta.v1 import Status, StatusCause, StatusDetails
 from podling.api.scheme import Resource
 
+_UNPROCESSABLE = "the server rejected our request due to an error in our request"
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
@@ -139,11 +140,10 @@ def invalid(kind: Resource | str, name: str, errors: Iterable[FieldError]) -> Ap
 
 
 def unprocessable(message: str) -> ApiError:
-    """A well-formed patch that does not fit the object. Upstream keeps the message to itself; here it is a warning."""
-    text = "the server rejected our request due to an error in our request"
-    return ApiError(
-        Status(status="Failure", code=422, reason="Invalid", message=text, details=StatusDetails()), (message,)
-    )
+    """A well-formed patch that does not fit the object. Upstream keeps the reason to itself."""
+    error = _error(422, "Invalid", _UNPROCESSABLE, StatusDetails())
+    error.add_note(message)
+    return error
 
 
 def unexpected(message: str) -> ApiError:

@@ -78,7 +78,7 @@ def _document(parts: tuple[str, ...], address: str) -> Document | None:
 
 
 def _json(content: object, content_type: str = JSON) -> Document:
-    body = msgspec.json.encode(content)
+    body = msgspec.json.encode(content) + b"\n"
     return Document(body, content_type, digest(body, content_type.encode()))
 
 

@@ -10,7 +10,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from podling.api import status, yaml_bounds
+from podling.api import status, utf8, yaml_bounds
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -78,9 +78,9 @@ def content_type(header: str, supported: tuple[str, ...] = SUPPORTED) -> str:
 
 
 def to_json(body: bytes, media_type: str) -> bytes:
-    """A JSON or YAML body as JSON. Raises ApiError (400) for broken YAML; JSON is not looked at."""
+    """A JSON or YAML body as JSON. Raises ApiError (400) for broken YAML."""
     if media_type != YAML:
-        return body
+        return utf8.repaired(body)
     try:
         yaml_bounds.check(body)
         return msgspec.json.encode(_with_text_keys(yaml.load(body, Loader=_Loader)))

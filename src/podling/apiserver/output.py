@@ -43,7 +43,7 @@ async def send_list(call: Call, values: Sequence[bytes], metadata: ListMeta, acc
 def join(kind: str, api_version: str, values: Sequence[bytes], metadata: ListMeta) -> bytes:
     """The JSON of a list of JSON objects."""
     head = f'{{"kind":"{kind}","apiVersion":"{api_version}","metadata":'.encode()
-    return b"".join((head, codec.encode(metadata), b',"items":[', b",".join(values), b"]}"))
+    return b"".join((head, codec.encode(metadata), b',"items":[', b",".join(values), b"]}\n"))
 
 
 def event_renderer(call: Call, accepted: Accepted) -> Callable[[str, bytes], bytes]:

@@ -30,6 +30,8 @@ async def send(call: Call, value: bytes, *, code: int = 200, media_type: str = J
     headers["Content-Type"] = media_type
     headers["Cache-Control"] = "no-cache, private"
     _warn(headers, call.warnings)
+    if not value.endswith(b"\n"):
+        value += b"\n"
     if media_type == YAML:
         value = await asyncio.to_thread(negotiation.to_yaml, value)
     if len(value) >= _COMPRESS_FROM and "gzip" in call.request.headers.get("Accept-Encoding", ""):
@@ -61,7 +63,7 @@ def error(failure: Status, warnings: tuple[str, ...] = ()) -> Response:
         headers["Retry-After"] = str(failure.details.retry_after_seconds)
     if failure.code == 401:
         headers["Www-Authenticate"] = 'Bearer realm="kubernetes-master"'
-    return Response(body=codec.encode(failure), status=failure.code or 500, headers=headers)
+    return Response(body=codec.encode(failure) + b"\n", status=failure.code or 500, headers=headers)
 
 
 def text(value: str, *, code: int = 200) -> Response:

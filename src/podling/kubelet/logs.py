@@ -18,6 +18,7 @@ from typing import BinaryIO
 from inotify_simple import INotify, flags
 from msgspec import Struct
 
+from podling.api import time as times
 from podling.kubelet import log_files
 
 _CHUNK = 256 * 1024
@@ -103,6 +104,15 @@ def instant(text: bytes) -> tuple[float, int]:
     return datetime.fromisoformat(body).timestamp(), int(fraction.ljust(9, "0")[:9] or 0)
 
 
+def _shown(stamp: bytes) -> bytes:
+    """Return the time of a line as users see it: in UTC, with nine digits."""
+    try:
+        seconds, nanoseconds = instant(stamp)
+    except ValueError:
+        return stamp
+    return f"{times.from_seconds(seconds).removesuffix('Z')}.{nanoseconds:09d}Z".encode()
+
+
 class _Filter:
     """Turns raw CRI log lines into what the user sees."""
 
@@ -137,7 +147,7 @@ class _Filter:
             if partial:
                 text = text.removesuffix(b"\n")
             if self._timestamps and not self._continues:
-                text = stamp + b" " + text
+                text = _shown(stamp) + b" " + text
             self._continues = partial
             out.append(text)
         data = b"".join(out)

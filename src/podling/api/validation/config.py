@@ -39,7 +39,7 @@ def validate_config_map(config_map: ConfigMap) -> list[FieldError]:
         _key(key, Path("binaryData"), errors)
         size += len(content)
     if size > MAX_BYTES:
-        errors.append(field.too_long("", MAX_BYTES))
+        errors.append(field.too_long("[]", MAX_BYTES))  # upstream's path of a name that is empty
     return errors
 
 

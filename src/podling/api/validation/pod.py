@@ -55,8 +55,8 @@ def validate_create(pod: Pod) -> list[FieldError]:
         message = "cannot be set until all schedulingGates have been cleared"
         errors.append(field.forbidden(SPEC.child("nodeName"), message))
     security.annotations_match(pod.metadata.annotations, pod.spec, SPEC, errors)
-    errors.extend(unsupported.errors(pod))
-    return errors
+    # A Pod that no Kubernetes takes gets Kubernetes' reasons only.
+    return errors or unsupported.errors(pod)
 
 
 def validate_template(template: PodTemplateSpec, path: Path) -> list[FieldError]:

@@ -126,7 +126,7 @@ def operating_system(spec: PodSpec, path: Path, errors: list[FieldError]) -> Non
     if spec.os is None:
         return
     if not spec.os.name:
-        errors.append(field.required(path.child("os").child("name"), "cannot be empty"))
+        errors.append(field.required(path.child("os").child("name"), ""))
     elif spec.os.name not in _OS:
         errors.append(field.not_supported(path.child("os"), spec.os.name, _OS))
     elif spec.os.name == "linux":

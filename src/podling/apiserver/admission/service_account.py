@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from podling.api import scheme
 from podling.api.core.v1 import LocalObjectReference, Pod, ServiceAccount
+from podling.api.go import quote
 from podling.apiserver.admission.chain import LookupSoon, Operation, Review, refuse
 
 DEFAULT = "default"
@@ -35,7 +36,7 @@ class ServiceAccountPlugin:
             ServiceAccount, review.namespace, name, _WAIT if name == DEFAULT else 0
         )
         if account is None:
-            missing = f'{scheme.by_type(ServiceAccount).singular} "{name}" not found'
+            missing = f"{scheme.by_type(ServiceAccount).singular} {quote(name)} not found"
             raise refuse(review, f"error looking up service account {review.namespace}/{name}: {missing}")
         if not spec.image_pull_secrets:
             spec.image_pull_secrets = [LocalObjectReference(name=secret.name) for secret in account.image_pull_secrets]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from aiohttp.web import StreamResponse
 
-from podling.api import codec, status
+from podling.api import codec, status, utf8
 from podling.api.patch import json_patch, merge, strategic
 from podling.apiserver import conversion, decoding, negotiation, output
 from podling.apiserver.call import Call
@@ -45,7 +45,7 @@ async def handle(call: Call) -> StreamResponse:
 def _patcher(media_type: str, call: Call, body: bytes) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """From the current document to the patched one; what that raises is an ApiError. Raises ApiError (400, 413)."""
     try:
-        patch = codec.decode_json(body)
+        patch = codec.decode_json(utf8.repaired(body))
     except codec.DecodeError as error:
         raise status.bad_request(f"error decoding patch: {error}") from error
     if media_type == JSON_PATCH and isinstance(patch, list) and len(patch) > json_patch.MAX_OPERATIONS:
