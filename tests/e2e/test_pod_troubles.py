@@ -140,6 +140,46 @@ def test_a_command_that_does_not_start(
     assert re.search(r"^p +0/1 +StartError +0 ", cluster.kubectl("get", "pods"), re.MULTILINE)
 
 
+@pytest.mark.parametrize("policy", ["Never", "Always"])
+def test_a_container_that_could_not_be_started_waits_only_if_it_is_started_again(
+    cluster: Cluster, namespace: str, policy: str
+) -> None:
+    cluster.apply(pod("p", container("bad", command=["/no/such"]), container("good"), restartPolicy=policy))
+    where = "jsonpath={.status.containerStatuses[?(@.name=='bad')]"
+    ended = "state" if policy == "Never" else "lastState"
+    cluster.wait("pod/p", f"{where}.{ended}.terminated.reason}}=StartError")
+    cluster.wait("pod/p", "jsonpath={.status.containerStatuses[?(@.name=='good')].ready}=true")
+    bad = next(one for one in cluster.get("pod", "p")["status"]["containerStatuses"] if one["name"] == "bad")
+    assert bad[ended]["terminated"]["exitCode"] == 128
+    if policy == "Never":
+        assert list(bad["state"]) == ["terminated"]
+    else:
+        assert bad["state"]["waiting"]["reason"] in ("RunContainerError", "CrashLoopBackOff")
+
+
+def test_a_full_host_name_that_is_too_long_is_told(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(pod("p", subdomain="s" * 60, setHostnameAsFQDN=True))
+    told = [
+        message for _, reason, message in cluster.events("p", "FailedCreatePodSandBox") if reason.startswith("Failed")
+    ]
+    full = f"p.{'s' * 60}.{namespace}.svc.cluster.local"
+    assert set(told) == {
+        "Failed to create pod sandbox: failed to construct FQDN from pod hostname and cluster domain, "
+        f"FQDN {full} is too long (64 characters is the max, {len(full)} characters requested)"
+    }
+
+
+def test_a_pod_for_windows_fails_and_one_with_selinux_labels_runs(cluster: Cluster, namespace: str) -> None:
+    labels = {"seLinuxOptions": {"level": "s0:c1,c2"}}
+    cluster.apply(pod("w", os={"name": "windows"}))
+    cluster.apply(pod("s", container(securityContext=labels), securityContext=labels))
+    cluster.wait("pod/w", "jsonpath={.status.reason}=PodOSNotSupported")
+    status = cluster.get("pod", "w")["status"]
+    message = "Pod was rejected: Failed to admit pod as the OS field doesn't match node OS"
+    assert (status["phase"], status["message"]) == ("Failed", message)
+    cluster.wait("pod/s", "condition=Ready")
+
+
 def test_a_crash_loop_is_told(cluster: Cluster, namespace: str) -> None:
     cluster.apply(pod("p", container(script="echo again; exit 1")))
     await_reason(cluster, "CrashLoopBackOff")

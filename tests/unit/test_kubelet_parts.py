@@ -43,7 +43,14 @@ from podling.kubelet.volumes.atomic_writer import write
 from podling.kubelet.volumes.content import File, payload
 from podling.kubelet.volumes.empty_dir import EmptyDir
 from podling.kubelet.volumes.subpath import open_subpath
-from podling.runtime.protocol import ContainerMetadata, ContainerState, ContainerStatus, DNSConfig, ImageConfig
+from podling.runtime.protocol import (
+    ContainerMetadata,
+    ContainerState,
+    ContainerStatus,
+    CRIError,
+    DNSConfig,
+    ImageConfig,
+)
 
 
 def pod(name: str = "web", **spec: object) -> Pod:
@@ -102,6 +109,20 @@ def test_a_resolver_gets_no_more_than_it_reads() -> None:
 
 def test_a_long_name_is_cut_to_a_hostname() -> None:
     assert dns.uts_hostname(pod("a" * 62 + ".b"), "cluster.local") == "a" * 62
+
+
+def test_a_full_host_name_longer_than_the_kernels_is_told_in_upstreams_words() -> None:
+    def named(subdomain: str) -> Pod:
+        return pod("web", subdomain=subdomain, set_hostname_as_fqdn=True)
+
+    fits = "s" * (64 - len("web..ns.svc.cluster.local"))
+    assert len(dns.uts_hostname(named(fits), "cluster.local")) == 64
+    with pytest.raises(CRIError) as refused:
+        dns.uts_hostname(named(fits + "s"), "cluster.local")
+    assert refused.value.message == (
+        f"failed to construct FQDN from pod hostname and cluster domain, FQDN web.{fits}s.ns.svc.cluster.local is too long "
+        "(64 characters is the max, 65 characters requested)"
+    )
 
 
 # admission

@@ -27,11 +27,9 @@ REFUSED = [
         "container: {securityContext: {appArmorProfile: {type: RuntimeDefault}}}",
         "spec.containers[0].securityContext.appArmorProfile",
     ),
-    ("spec: {securityContext: {seLinuxOptions: {level: a}}}", "spec.securityContext.seLinuxOptions"),
     ("spec: {resources: {limits: {cpu: '1'}}}", "spec.resources"),
     ("spec: {runtimeClassName: gvisor}", "spec.runtimeClassName"),
     ("spec: {priorityClassName: high}", "spec.priorityClassName"),
-    ("spec: {os: {name: windows}, securityContext: null}", "spec.os.name"),
     ("spec: {volumes: [{name: a, emptyDir: {}}, {name: v, nfs: {server: s, path: /x}}]}", "spec.volumes[1].nfs"),
     (
         "spec: {volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]}",
@@ -56,6 +54,10 @@ ACCEPTED = [
     "spec: {hostUsers: true}",
     "spec: {priorityClassName: system-node-critical}",
     "spec: {os: {name: linux}}",
+    # For other nodes: the kubelet of a Linux node fails a Pod for Windows, and one without SELinux ignores its labels.
+    "spec: {os: {name: windows}, securityContext: {windowsOptions: {runAsUserName: ContainerUser}}}",
+    "spec: {securityContext: {seLinuxOptions: {level: 's0:c1,c2'}, seLinuxChangePolicy: Recursive}}",
+    "container: {securityContext: {seLinuxOptions: {user: a, role: b, type: c, level: d}}}",
     "spec: {schedulingGates: [{name: a/b}]}",
     "spec: {securityContext: {runAsUser: 1, runAsGroup: 2, runAsNonRoot: true, supplementalGroups: [3], fsGroup: 4, "
     "seccompProfile: {type: RuntimeDefault}, sysctls: [{name: kernel.shmmax, value: '1'}]}}",

@@ -9,9 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from podling.api.core.v1 import Pod
-from podling.runtime.protocol import DNSConfig
+from podling.runtime.protocol import CRIError, DNSConfig
 
 _HOSTNAME_MAX = 63
+_FQDN_MAX = 64
+"""Of the kernel's host name."""
 _MAX_SERVERS = 3
 _MAX_SEARCHES = 32
 _MAX_SEARCH_LINE = 2048
@@ -41,11 +43,20 @@ def hostname(pod: Pod, cluster_domain: str) -> tuple[str, str]:
 
 
 def uts_hostname(pod: Pod, cluster_domain: str) -> str:
-    """What the kernel answers to gethostname() in the Pod; empty in the host's network."""
+    """What the kernel answers to gethostname() in the Pod; empty in the host's network.
+
+    Raises CRIError for a full name that is longer than the kernel takes.
+    """
     if pod.spec.host_network and not pod.spec.hostname_override:
         return ""
     name, domain = hostname(pod, cluster_domain)
-    return f"{name}.{domain}" if pod.spec.set_hostname_as_fqdn and domain else name
+    if not (pod.spec.set_hostname_as_fqdn and domain):
+        return name
+    full = f"{name}.{domain}"
+    if len(full) > _FQDN_MAX:
+        text = f"{full} is too long ({_FQDN_MAX} characters is the max, {len(full)} characters requested)"
+        raise CRIError("InvalidHostname", f"failed to construct FQDN from pod hostname and cluster domain, FQDN {text}")
+    return full
 
 
 def etc_hosts(pod: Pod, pod_ips: list[str], cluster_domain: str, host_file: Path = Path("/etc/hosts")) -> str:

@@ -230,7 +230,7 @@ class PodWorker:
             following = self._compute()
             if following.start or following.done:
                 self._wake.set()
-            actions.waiting = following.waiting
+            actions.waiting, actions.start = following.waiting, following.start
             if following.wake_at is not None:
                 wake_at = _earlier(wake_at, following.wake_at / 1e9)
         if (due := self.context.tokens.refresh_at(self.pod.metadata.uid)) is not None:
@@ -261,7 +261,16 @@ class PodWorker:
         return pod_actions.compute(pod, self.records, restart_floor(pod, self.records), time.time_ns())
 
     def _publish(self, actions: Actions) -> None:
-        waiting = self._starter.waiting()
+        starting = {start.container.name for start in actions.start}
+        # One that could not be started and has no next start has ended: it waits for nothing.
+        waiting = {
+            name: why
+            for name, why in self._starter.waiting().items()
+            if name in starting
+            or name in actions.waiting
+            or (newest := self.records.newest(name)) is None
+            or newest.state != ContainerState.EXITED
+        }
         waiting.update((name, why) for name, why in actions.waiting.items() if name not in waiting or why.message)
         self._set_status(waiting, ended=False)
 

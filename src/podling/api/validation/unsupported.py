@@ -60,8 +60,6 @@ TABLE: tuple[Unsupported, ...] = (
         "env[*].valueFrom.fileKeyRef",
         "resources.claims",
         "securityContext.appArmorProfile",
-        "securityContext.seLinuxOptions",
-        "securityContext.windowsOptions",
         ("securityContext.seccompProfile.type", _is("Localhost")),
     ),
     Unsupported("spec.containers[*].restartPolicy"),
@@ -70,9 +68,6 @@ TABLE: tuple[Unsupported, ...] = (
     # The Pod's own security.
     Unsupported("spec.hostUsers", _is_false),
     Unsupported("spec.securityContext.appArmorProfile"),
-    Unsupported("spec.securityContext.seLinuxOptions"),
-    Unsupported("spec.securityContext.seLinuxChangePolicy"),
-    Unsupported("spec.securityContext.windowsOptions"),
     Unsupported("spec.securityContext.seccompProfile.type", _is("Localhost")),
     # Resources.
     Unsupported("spec.resources"),
@@ -82,8 +77,6 @@ TABLE: tuple[Unsupported, ...] = (
     # Scheduling.
     Unsupported("spec.schedulingGroup"),
     Unsupported("spec.priorityClassName", _is_not(*SYSTEM_PRIORITY_CLASSES)),
-    # Systems.
-    Unsupported("spec.os.name", _is("windows")),
     # Volumes.
     Unsupported("spec.volumes[*].emptyDir.medium", _is_not("Memory")),
     *(
@@ -119,8 +112,8 @@ TABLE: tuple[Unsupported, ...] = (
 )
 
 
-_NOT_THE_NODES = ("schedulingGroup", "priorityClassName", "resizePolicy", "os.name")
-"""Ends of paths whose fields are a scheduler's, change nothing for a node that does not resize, or have a check of their own.
+_NOT_THE_NODES = ("schedulingGroup", "priorityClassName", "resizePolicy")
+"""Ends of paths whose fields are a scheduler's, or change nothing for a node that does not resize.
 An API server fills in resizePolicy for every container with resources."""
 
 NODE_TABLE = tuple(line for line in TABLE if not line.path.endswith(_NOT_THE_NODES))
