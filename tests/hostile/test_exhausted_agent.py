@@ -193,8 +193,8 @@ def test_a_command_in_a_container_fails_without_descriptors_and_leaves_none_open
     run(test)
 
 
-@pytest.mark.parametrize("spare", range(4))
-def test_a_start_without_descriptors_fails_whole(run: Run, spare: int) -> None:
+@pytest.mark.parametrize("spare", range(3))
+def test_a_start_without_descriptors_fails_whole(run: Run, caplog: pytest.LogCaptureFixture, spare: int) -> None:
     async def test(node: Node) -> None:
         sandbox = await node.pod()
         warm, _ = await node.finish(sandbox, "true", name="warm")
@@ -203,7 +203,8 @@ def test_a_start_without_descriptors_fails_whole(run: Run, spare: int) -> None:
         one = await node.create(sandbox, "exec sleep 1000", name="short")
         with no_descriptors(spare=spare):
             starting = asyncio.create_task(node.runtime.start_container(one))
-            await asyncio.wait([starting], timeout=0.5)
+            while not starting.done() and "cleaning up after the start" not in caplog.text:
+                await asyncio.sleep(0.01)
         with pytest.raises(CRIError) as raised:
             await starting
         assert raised.value.reason == "StartError"
@@ -213,6 +214,25 @@ def test_a_start_without_descriptors_fails_whole(run: Run, spare: int) -> None:
         assert not list(node.runtime.cgroups.pids(f"{node.cgroup}/pod1/{one}"))
         status, output = await node.finish(sandbox, "echo works", name="after")
         assert (status.exit_code, output) == (0, "works\n")
+
+    run(test)
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENOMEM], ids=errno.errorcode.get)
+def test_a_start_that_fails_after_the_container_was_made_leaves_nothing_running(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    async def test(node: Node) -> None:
+        sandbox = await node.pod()
+        one = await node.create(sandbox, "exec sleep 1000")
+        with monkeypatch.context() as patch:
+            # Of the new process, of conmon, and of conmon once more while it is cleared away.
+            failing = failing_open(patch, error, 3, Path("/proc"))
+            with pytest.raises(CRIError, match="unable to start container process"):
+                await node.runtime.start_container(one)
+            assert failing.left == 0
+        assert (await node.exited(one)).exit_code == 128
+        assert not list(node.runtime.cgroups.pids(f"{node.cgroup}/pod1/{one}"))
 
     run(test)
 
