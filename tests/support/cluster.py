@@ -305,6 +305,8 @@ class Cluster:
         found = []
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         found += [f"mount {line.split()[4]}" for line in mounts if any(word in line for word in words)]
+        link = cluster_settings.defaults(self.data_dir).run_dir
+        found += [f"link {link}"] if not names and link.is_symlink() else []
         found += [f"process {line}" for line in processes() if any(word in line for word in words)]
         found += [f"cgroup {path}" for path in cgroups() if any(word in path for word in words)]
         if not names:
