@@ -160,3 +160,10 @@ def test_a_status_has_the_order_of_upstream(api: Api, config_maps: str) -> None:
 def test_a_large_config_map_is_refused_in_upstreams_words(api: Api, config_maps: str) -> None:
     answer = api.post(config_maps, {"metadata": {"name": "large"}, "data": {"a": "x" * ((1 << 20) + 1)}})
     assert answer.message == 'ConfigMap "large" is invalid: []: Too long: may not be more than 1048576 bytes'
+
+
+def test_server_side_apply_says_that_it_is_missing(api: Api, config_maps: str) -> None:
+    for media_type in ("application/apply-patch+yaml", "application/apply-patch+cbor"):
+        answer = api.patch(f"{config_maps}/a?fieldManager=me", {"metadata": {"name": "a"}}, media_type)
+        assert answer.code == 415
+        assert answer.message.startswith("server-side apply is not implemented by Podling yet - accepted media types")

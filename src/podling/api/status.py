@@ -165,8 +165,10 @@ def not_acceptable(accepted: Iterable[str]) -> ApiError:
     return _error(406, "NotAcceptable", f"only the following media types are accepted: {', '.join(accepted)}")
 
 
-def unsupported_media_type(accepted: Iterable[str]) -> ApiError:
-    message = f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+def unsupported_media_type(
+    accepted: Iterable[str], problem: str = "the body of the request was in an unknown format"
+) -> ApiError:
+    message = f"{problem} - accepted media types include: {', '.join(accepted)}"
     return _error(415, "UnsupportedMediaType", message)
 
 

@@ -18,12 +18,15 @@ from podling.store.protocol import Entry
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+_SERVER_SIDE_APPLY = ("application/apply-patch+yaml", "application/apply-patch+cbor")
 SUPPORTED = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
 
 
 async def handle(call: Call) -> StreamResponse:
     accepted = call.accepted()
     content_type = call.request.headers.get("Content-Type", "") or "application/octet-stream"
+    if content_type.partition(";")[0].strip().lower() in _SERVER_SIDE_APPLY:
+        raise status.unsupported_media_type(SUPPORTED, "server-side apply is not implemented by Podling yet")
     apply = _patcher(negotiation.content_type(content_type, SUPPORTED), call, await call.body())
     level, warned = call.options.field_validation, len(call.warnings)
     resource = call.resource
