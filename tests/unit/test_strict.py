@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from podling.api import codec, strict
+from podling.api import codec, strict, yaml_document
 from podling.api.core.v1 import ConfigMap, Pod
 from podling.api.patch import merge, strategic
 from podling.api.status import ApiError
@@ -55,11 +55,12 @@ def test_no_more_than_a_hundred_errors_are_reported() -> None:
 
 def test_duplicates_in_yaml_are_reported_with_their_lines() -> None:
     document = "spec:\n  nodeName: a\n  nodeName: b\n  list:\n  - x: 1\n    x: 2\nkind: Pod\n"
-    assert strict.check_yaml(document) == [
+    assert strict.yaml_duplicates(yaml_document.load(document)[1]) == [
         'yaml: unmarshal errors:\n  line 3: key "nodeName" already set in map\n  line 6: key "x" already set in map'
     ]
-    assert strict.check_yaml("a: &x {b: 1}\nc: *x\nd: *x\n") == []
-    assert strict.check_yaml("") == []
+    assert yaml_document.load("a: &x {b: 1}\nc: *x\nd: *x\n")[1] == []
+    assert yaml_document.load("") == (None, [])
+    assert strict.yaml_duplicates([]) == []
 
 
 def test_duplicates_in_a_patch_are_found_without_a_type() -> None:
@@ -93,7 +94,7 @@ DEEP = 100_000
 )
 def test_yaml_that_would_exhaust_the_parser_is_refused(document: str) -> None:
     with pytest.raises(ValueError, match=r"^yaml: (exceeded max depth|document contains excessive|anchor 'a')"):
-        strict.check_yaml(document)
+        yaml_document.load(document)
 
 
 @pytest.mark.parametrize(

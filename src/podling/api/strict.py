@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import yaml
-
-from podling.api import shape, yaml_bounds
+from podling.api import shape
 from podling.api.coerce import TOO_DEEP
 from podling.api.go import quote
 from podling.api.shape import Shape
@@ -44,15 +42,8 @@ def _errors(document: bytes | str | dict[str, Any], target: Shape) -> list[str]:
     return list(found)[:MAX_ERRORS]
 
 
-def check_yaml(document: bytes | str) -> list[str]:
-    """Keys that stand twice in a mapping of a YAML document.
-
-    Raises ValueError beyond the limits of yaml_bounds, yaml.YAMLError for what is no YAML.
-    """
-    yaml_bounds.check(document)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    lines: list[str] = []
-    _check_node(yaml.compose(document, Loader=loader), lines, set())
+def yaml_duplicates(lines: list[str]) -> list[str]:
+    """The one objection that upstream makes of the keys that stand twice in a YAML document (yaml_document.load)."""
     return ["yaml: unmarshal errors:\n" + "\n".join(lines)] if lines else []
 
 
@@ -98,22 +89,3 @@ def _check(value: Any, target: Shape, path: str, found: dict[str, None]) -> None
     elif isinstance(value, list) and target.kind in (shape.LIST, shape.ANY):
         for i, item in enumerate(value):
             _check(item, target.item or _UNTYPED, f"{path}[{i}]", found)
-
-
-def _check_node(node: yaml.Node | None, lines: list[str], seen_nodes: set[int]) -> None:
-    # Aliases make a node reachable more than once.
-    if node is None or id(node) in seen_nodes:
-        return
-    seen_nodes.add(id(node))
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check_node(item, lines, seen_nodes)
-    elif isinstance(node, yaml.MappingNode):
-        seen: set[tuple[str, str]] = set()
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                identity = (key.tag, key.value)
-                if identity in seen:
-                    lines.append(f"  line {key.start_mark.line + 1}: key {quote(key.value)} already set in map")
-                seen.add(identity)
-            _check_node(value, lines, seen_nodes)

@@ -83,5 +83,5 @@ class Call:
             raise status.request_entity_too_large(f"limit is {MAX_BODY}") from None
         except (HttpProcessingError, RequestPayloadError) as error:
             raise status.bad_request(f"the body cannot be read: {error}") from error
-        self.large = len(body) > offload.LARGE_BODY
+        self.large = len(body) > offload.LARGE
         return body

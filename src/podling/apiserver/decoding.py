@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from podling.api import codec, defaults, status, strict
+from podling.api import codec, defaults, status, strict, utf8
 from podling.api.scheme import Resource
 from podling.api.types import Object
 from podling.apiserver import negotiation, offload, protobuf
@@ -42,16 +42,14 @@ def _decode(
     if media_type == negotiation.PROTOBUF:
         document, problems = from_protobuf(raw, kind)
         return _convert(call, document, kind, level, problems, api_version, kind_name)
-    body = negotiation.to_json(raw, media_type)
+    body, duplicates = negotiation.from_yaml(raw) if media_type == negotiation.YAML else (utf8.repaired(raw), [])
     try:
         found = codec.decode(TypeMeta, body)
     except codec.DecodeError as error:
         raise _unrecognized(kind_name, raw, str(error)) from error
     _check_type_meta(found, api_version, kind_name)
     try:
-        problems = [] if level == IGNORE else strict.check(body, kind)
-        if media_type == negotiation.YAML and level != IGNORE:
-            problems = [*strict.check_yaml(raw), *problems]
+        problems = [] if level == IGNORE else [*strict.yaml_duplicates(duplicates), *strict.check(body, kind)]
         obj = codec.decode(kind, body)
     except (codec.DecodeError, msgspec.DecodeError, ValueError) as error:
         raise _cannot_be_handled(api_version, kind_name, str(error)) from error

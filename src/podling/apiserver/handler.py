@@ -14,7 +14,7 @@ from podling.api.core.v1 import Pod
 from podling.api.fields import EVERYTHING
 from podling.api.meta.v1 import ListMeta, Status, StatusDetails
 from podling.api.scheme import Resource
-from podling.apiserver import nonresource, output, responses, reviews, routing
+from podling.apiserver import list_body, nonresource, responses, reviews, routing
 from podling.apiserver.authentication import impersonated
 from podling.apiserver.authorization import Attributes, denial, is_public
 from podling.apiserver.call import Call
@@ -148,7 +148,7 @@ class RequestHandler:
             return await binding.handle(call)
         if info.verb == "list" and (empty := _EMPTY_LISTS.get((info.group, info.version, info.resource))):
             metadata = ListMeta(resource_version=str(self._state.store.revision))
-            return await responses.send(call, output.join(empty, f"{info.group}/{info.version}", [], metadata))
+            return await responses.send(call, list_body.empty(empty, f"{info.group}/{info.version}", metadata))
         resource = scheme.by_plural(info.group, info.version, info.resource)
         if resource is None or info.rest or (info.namespace and not _in_namespace(resource, info)):
             raise status.no_route()

@@ -10,7 +10,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from podling.api import status, utf8, yaml_bounds
+from podling.api import status, utf8, yaml_document
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -79,11 +79,14 @@ def content_type(header: str, supported: tuple[str, ...] = SUPPORTED) -> str:
 
 def to_json(body: bytes, media_type: str) -> bytes:
     """A JSON or YAML body as JSON. Raises ApiError (400) for broken YAML."""
-    if media_type != YAML:
-        return utf8.repaired(body)
+    return utf8.repaired(body) if media_type != YAML else from_yaml(body)[0]
+
+
+def from_yaml(body: bytes) -> tuple[bytes, list[str]]:
+    """A YAML body as JSON, and a line for each of its duplicate keys. Raises ApiError (400)."""
     try:
-        yaml_bounds.check(body)
-        return msgspec.json.encode(_with_text_keys(yaml.load(body, Loader=_Loader)))
+        value, duplicates = yaml_document.load(body)
+        return msgspec.json.encode(value), duplicates
     except (yaml.YAMLError, TypeError, ValueError) as error:
         raise status.bad_request(f"error converting YAML to JSON: {error}") from error
 
@@ -108,29 +111,5 @@ def by_quality(header: str) -> list[tuple[str, dict[str, str]]]:
     clauses.sort(key=lambda clause: -clause[0])
     return [(name, parameters) for _, name, parameters in clauses]
 
-
-def _with_text_keys(value: Any) -> Any:
-    """Keys that YAML reads as numbers or booleans ("on", 8080) as JSON's text."""
-    if isinstance(value, dict):
-        return {_key(key): _with_text_keys(item) for key, item in value.items()}
-    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
-
-
-def _key(key: object) -> str:
-    if isinstance(key, bool):
-        return "true" if key else "false"
-    if isinstance(key, (str, int, float)):
-        return str(key)
-    raise ValueError(f"unsupported map key of type: {type(key).__name__}, key: {key!r}")
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as Kubernetes reads it: dates stay strings."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
-}
 
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -1,4 +1,6 @@
-"""Work on large bodies happens in a thread: decoding and judging megabytes takes seconds, and nobody else waits for it."""
+"""Work on large objects happens in a thread: decoding and judging megabytes takes seconds, and nobody else waits for it.
+
+What counts is the size of all that is processed: the body, the object that it changes, and what comes of both."""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LARGE_BODY = 64 << 10
+LARGE = 64 << 10
 """Bytes. What is smaller is done sooner than it is handed over."""
 
 

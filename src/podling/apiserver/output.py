@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aiohttp.web import Response
+from aiohttp.web import Response, StreamResponse
 
 from podling.api import codec, status
 from podling.api.meta.v1 import ListMeta
-from podling.apiserver import conversion, responses, table
+from podling.apiserver import conversion, list_body, responses, table
 from podling.apiserver.call import Call
 from podling.apiserver.negotiation import JSON, Accepted, Shape
 from podling.apiserver.partial import partial
@@ -26,24 +26,9 @@ async def send_object(call: Call, value: bytes, accepted: Accepted, *, code: int
     return await responses.send(call, value, code=code, media_type=accepted.media_type)
 
 
-async def send_list(call: Call, values: Sequence[bytes], metadata: ListMeta, accepted: Accepted) -> Response:
+async def send_list(call: Call, values: Sequence[bytes], metadata: ListMeta, accepted: Accepted) -> StreamResponse:
     """Answers with stored objects as a list."""
-    if call.resource != call.registry.resource:
-        values = [conversion.from_stored(call.resource, value) for value in values]
-    if accepted.shape is Shape.TABLE:
-        body = codec.encode(table.of_list(call, values, metadata, accepted.api_version))
-    elif accepted.shape is Shape.OBJECT:
-        body = join(f"{call.resource.kind}List", call.resource.api_version, values, metadata)
-    else:
-        items = [partial(value, accepted.api_version) for value in values]
-        body = join("PartialObjectMetadataList", accepted.api_version, items, metadata)
-    return await responses.send(call, body, media_type=accepted.media_type)
-
-
-def join(kind: str, api_version: str, values: Sequence[bytes], metadata: ListMeta) -> bytes:
-    """The JSON of a list of JSON objects."""
-    head = f'{{"kind":"{kind}","apiVersion":"{api_version}","metadata":'.encode()
-    return b"".join((head, codec.encode(metadata), b',"items":[', b",".join(values), b"]}\n"))
+    return await responses.send_pieces(call, list_body.pieces(call, values, metadata, accepted), accepted.media_type)
 
 
 def event_renderer(call: Call, accepted: Accepted) -> Callable[[str, bytes], bytes]:

@@ -47,7 +47,7 @@ class Caller(Struct, frozen=True):
     """Takes what the user is to be warned of."""
     dry_run: bool = False
     large: bool = False
-    """What is asked for is large enough to be judged in a thread."""
+    """What is asked for, or what it changes, is large enough to be judged in a thread."""
 
 
 class Result(Struct, frozen=True):
@@ -207,7 +207,10 @@ class Registry(Generic[T]):
             if create is not None and may_create and self.store.get(key) is None and key not in self.store.unreadable:
                 return await self.create(create(), namespace, caller)
             entry = self.entry(namespace, name)
-            old, new = self.decode(entry.value), await offload.run(caller.large, change, entry)
+            if len(entry.value) > offload.LARGE:
+                caller = msgspec.structs.replace(caller, large=True)
+            old = await offload.run(caller.large, self.decode, entry.value)
+            new = await offload.run(caller.large, change, entry)
             unconditional = self._check_version(new, entry, name)
             new.metadata.resource_version = str(entry.revision)
             undo = await self._prepare_update(new, old, subresource, caller)
@@ -244,7 +247,7 @@ class Registry(Generic[T]):
         What `change` raises ends the attempt. Raises ApiError (404)."""
         while True:
             entry = self.entry(namespace, name)
-            obj = self.decode(entry.value)
+            obj = await offload.run(len(entry.value) > offload.LARGE, self.decode, entry.value)
             change(obj)
             if caller.dry_run:
                 return Result(codec.encode(obj))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
-from aiohttp.web import Response
+from aiohttp.web import Response, StreamResponse
 from multidict import CIMultiDict
 
 from podling.api import codec
@@ -15,6 +17,8 @@ from podling.apiserver import negotiation
 from podling.apiserver.call import Call
 from podling.apiserver.document import Document, matches
 from podling.apiserver.negotiation import JSON, YAML
+
+log = logging.getLogger(__name__)
 
 _COMPRESS_FROM = 128 << 10
 """Smaller bodies are not worth it (upstream's threshold)."""
@@ -39,6 +43,42 @@ async def send(call: Call, value: bytes, *, code: int = 200, media_type: str = J
         headers["Vary"] = "Accept-Encoding"
         value = await asyncio.to_thread(_gzip, value)
     return Response(body=value, status=code, headers=headers)
+
+
+async def send_pieces(call: Call, pieces: AsyncGenerator[bytes, None], media_type: str) -> StreamResponse:
+    """An answer whose size is not known: whole if it is one piece, else piece by piece, as fast as the client reads.
+
+    Pieces but the last have _COMPRESS_FROM bytes or more."""
+    headers: CIMultiDict[str] = CIMultiDict({"Content-Type": media_type, "Cache-Control": "no-cache, private"})
+    _warn(headers, call.warnings)
+    async with contextlib.aclosing(pieces):
+        first = await anext(pieces)
+        second = await anext(pieces, None)
+        if second is None and len(first) < _COMPRESS_FROM:
+            return Response(body=first, headers=headers)
+        compressor = None
+        if "gzip" in call.request.headers.get("Accept-Encoding", ""):
+            headers["Content-Encoding"] = "gzip"
+            headers["Vary"] = "Accept-Encoding"
+            compressor = _compressor()
+        response = StreamResponse(headers=headers)
+        response.enable_chunked_encoding()
+        await response.prepare(call.request)
+        try:
+            piece: bytes | None = first
+            while piece is not None:
+                await response.write(await asyncio.to_thread(compressor.compress, piece) if compressor else piece)
+                piece, second = second, await anext(pieces, None) if second is not None else None
+            if compressor is not None:
+                await response.write(compressor.flush())
+        except ConnectionError:
+            raise
+        except Exception as error:
+            # The answer has begun: breaking off without the last chunk tells the client that this is not all.
+            log.exception("list of %s failed", call.request.path)
+            raise ConnectionResetError("the list could not be completed") from error
+    await response.write_eof()
+    return response
 
 
 async def document(call: Call, value: Document) -> Response:
@@ -83,8 +123,12 @@ def _warn(headers: CIMultiDict[str], warnings: Sequence[str]) -> None:
         headers.add("Warning", f"299 - {_quoted(text)}")
 
 
+def _compressor() -> zlib._Compress:
+    return zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+
+
 def _gzip(value: bytes) -> bytes:
-    compressor = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    compressor = _compressor()
     return compressor.compress(value) + compressor.flush()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import msgspec
 
@@ -22,15 +22,27 @@ class _Versioned(msgspec.Struct):
 _versioned = msgspec.json.Decoder(_Versioned)
 
 
-def of_list(call: Call, values: Sequence[bytes], metadata: ListMeta, api_version: str) -> Table:
-    """The table of a list. Raises ApiError (422)."""
-    return _table(call, values, metadata, api_version, columns=True)
+def frame(call: Call, metadata: ListMeta, api_version: str) -> Table:
+    """The table of a list without its rows. Raises ApiError (422)."""
+    _included(call)
+    columns = list(printers.of(call.resource.type).columns)
+    return Table(api_version=api_version, metadata=metadata, column_definitions=columns)
+
+
+def row_encoder(call: Call, api_version: str) -> Callable[[bytes], bytes]:
+    """From a stored object to its row. Raises ApiError (422)."""
+    row = _rows(call, api_version)
+    return lambda value: codec.encode(row(value))
 
 
 def of_object(call: Call, value: bytes, api_version: str, *, columns: bool = True) -> Table:
-    """The table of one object. Raises ApiError (422)."""
+    """The table of one object. Raises ApiError (422).
+
+    columns: whether the definitions are told; in a watch only the first event has them."""
     metadata = ListMeta(resource_version=_versioned.decode(value).metadata.resource_version)
-    return _table(call, [value], metadata, api_version, columns=columns)
+    definitions = list(printers.of(call.resource.type).columns) if columns else []
+    row = _rows(call, api_version)(value)
+    return Table(api_version=api_version, metadata=metadata, column_definitions=definitions, rows=[row])
 
 
 def of_bookmark(value: bytes, api_version: str) -> Table:
@@ -40,20 +52,22 @@ def of_bookmark(value: bytes, api_version: str) -> Table:
     )
 
 
-def _table(call: Call, values: Sequence[bytes], metadata: ListMeta, api_version: str, *, columns: bool) -> Table:
-    """columns: whether the definitions are told; in a watch only the first event has them."""
+def _rows(call: Call, api_version: str) -> Callable[[bytes], TableRow]:
+    include, kind, now = _included(call), call.resource.type, time.time()
+    printer = printers.of(kind)
+
+    def row(value: bytes) -> TableRow:
+        made = printer.row(codec.decode(kind, value), now)
+        if include != "None":
+            made.object = msgspec.Raw(value if include == "Object" else partial(value, api_version))
+        return made
+
+    return row
+
+
+def _included(call: Call) -> str:
+    """How much of an object stands in its row. Raises ApiError (422)."""
     include = call.query.get("includeObject") or "Metadata"
     if include not in _INCLUDES:
         raise status.invalid("TableOptions.meta.k8s.io", "", [field.not_supported("includeObject", include, _INCLUDES)])
-    kind = call.resource.type
-    printer = printers.of(kind)
-    now = time.time()
-    rows = [_row(printer.row(codec.decode(kind, value), now), value, include, api_version) for value in values]
-    definitions = list(printer.columns) if columns else []
-    return Table(api_version=api_version, metadata=metadata, column_definitions=definitions, rows=rows)
-
-
-def _row(row: TableRow, value: bytes, include: str, api_version: str) -> TableRow:
-    if include != "None":
-        row.object = msgspec.Raw(value if include == "Object" else partial(value, api_version))
-    return row
+    return include

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from aiohttp.web import StreamResponse
 
@@ -11,7 +13,10 @@ from podling.apiserver import freshness, list_options, output, selection, unread
 from podling.apiserver.call import Call
 from podling.apiserver.list_options import Options
 from podling.apiserver.selection import Predicate
+from podling.kit.time_slice import TimeSlice
 from podling.store.protocol import Compacted, Entry, FutureRevision
+
+_LOOK = 500
 
 
 class Selected(msgspec.Struct):
@@ -68,12 +73,17 @@ async def _pages(call: Call, options: Options, wanted: Predicate | None, start: 
     next_key = base + start if start else ""
     entries: list[Entry] = []
     while True:
-        page = await call.state.store.list(
-            prefix, start=next_key, limit=limit - len(entries) if limit else 0, revision=revision
-        )
+        # What is selected may be rare: one look at the store is then to find more than the few that are still wanted.
+        size = limit if not limit or wanted is None else max(limit - len(entries), _LOOK)
+        page = await call.state.store.list(prefix, start=next_key, limit=size, revision=revision)
         revision, next_key = page.revision, page.next_key
-        entries += page.entries if wanted is None else [entry for entry in page.entries if wanted(entry.value)]
-        if not next_key or len(entries) >= limit:
+        if wanted is None:
+            entries += page.entries
+            break
+        rest = await _select(page.entries, wanted, entries, limit)
+        if rest:
+            next_key = rest
+        if not next_key or (limit and len(entries) >= limit):
             break
     metadata = ListMeta(resource_version=str(revision))
     if next_key:
@@ -81,3 +91,16 @@ async def _pages(call: Call, options: Options, wanted: Predicate | None, start: 
         # Upstream leaves the count out where a selector makes it unknown.
         metadata.remaining_item_count = page.remaining if wanted is None else None
     return Selected(entries, metadata)
+
+
+async def _select(page: Sequence[Entry], wanted: Predicate, into: list[Entry], limit: int) -> str:
+    """Add the selected entries up to the limit, in turns with all other work. Return the key of the rest, or ""."""
+    time_slice = TimeSlice()
+    for entry in page:
+        if limit and len(into) == limit:
+            return entry.key
+        if wanted(entry.value):
+            into.append(entry)
+        if time_slice.over:
+            await time_slice.next()
+    return ""

@@ -20,6 +20,7 @@ from podling.apiserver.selection import Predicate
 from podling.apiserver.status_event import error_event
 from podling.apiserver.verbs.list import predicate
 from podling.kit.http_connection import cancelled_with_connection
+from podling.kit.time_slice import TimeSlice
 from podling.store.protocol import Compacted, Event, EventType, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -74,9 +75,12 @@ async def _events(call: Call, options: Options, wanted: Predicate | None) -> Asy
     if initial:
         page = await store.list(prefix)
         since = page.revision
+        time_slice = TimeSlice()
         for entry in page.entries:
             if wanted is None or wanted(entry.value):
                 yield EventType.ADDED, entry.value
+            if time_slice.over:
+                await time_slice.next()
         if options.initial_events and options.bookmarks:
             yield EventType.BOOKMARK, _bookmark(call, since, {INITIAL_EVENTS_END: "true"})
     elif not since:
