@@ -49,6 +49,60 @@ def test_a_new_image_restarts_its_container_alone(cluster: Cluster, namespace: s
     assert "Container web definition changed, will be restarted" in messages(cluster, "p", "Killing")
 
 
+SHOWN = (
+    '{.status.containerStatuses[0].restartCount} {.status.conditions[?(@.type=="Ready")].status} '
+    "{.status.containerStatuses[0].state}"
+)
+"""A jsonpath: restarts, readiness and state."""
+
+
+def shown(line: str) -> tuple[int, str, str, str]:
+    """Return restarts, readiness, the state's name and its reason."""
+    count, ready, text = line.split(maxsplit=2)
+    ((state, fields),) = json.loads(text).items()
+    return int(count), ready, state, fields.get("reason", "")
+
+
+@pytest.mark.parametrize("policy", ["Always", "Never"])
+@pytest.mark.parametrize("list_name", ["containers", "initContainers"])
+def test_a_new_image_leads_from_running_to_running_in_one_step(
+    cluster: Cluster, namespace: str, list_name: str, policy: str
+) -> None:
+    sidecars = [container("side", restartPolicy="Always")] if list_name == "initContainers" else []
+    cluster.apply(pod("p", container(), initContainers=sidecars, restartPolicy=policy))
+    cluster.wait("pod/p", "condition=Ready")
+    name = "side" if sidecars else "main"
+    path = SHOWN.replace("containerStatuses", "initContainerStatuses") if sidecars else SHOWN
+    with cluster.kubectl_lines("get", "pod", "p", "-w", "-o", f'jsonpath={path}{{"\\n"}}') as lines:
+        assert shown(next(lines)) == (0, "True", "running", "")
+        cluster.kubectl("set", "image", "pod/p", f"{name}=docker.io/library/busybox")
+        seen = []
+        for line in lines:
+            seen.append(shown(line))
+            if seen[-1][0] == 1:
+                break
+    # The new specification is shown first, by the write of it.
+    assert set(seen) == {(0, "True", "running", ""), (1, "True", "running", "")}
+    ended = cluster.get("pod", "p")["status"][path.split(".")[2].split("[")[0]][0]["lastState"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (0, "Completed")
+
+
+def test_a_restart_by_the_policy_still_shows_that_the_container_does_not_run(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(pod("p", container(script="exit 3")))
+    cluster.wait("pod/p", "jsonpath={.status.containerStatuses[0].state.waiting.reason}=CrashLoopBackOff")
+    assert conditions(cluster, "p")["Ready"]["reason"] == "ContainersNotReady"
+    found = status(cluster, "p")
+    assert (found["restartCount"], found["lastState"]["terminated"]["exitCode"]) == (1, 3)
+    with cluster.kubectl_lines("get", "pod", "p", "-w", "-o", f'jsonpath={SHOWN}{{"\\n"}}') as lines:
+        seen = [shown(next(lines))]
+        for line in lines:
+            seen.append(shown(line))
+            if seen[-1][0] == 2 and seen[-1][2] != "running":
+                break
+    assert seen[0] == (1, "False", "waiting", "CrashLoopBackOff")
+    assert seen[-1][1:] in [("False", "terminated", "Error"), ("False", "waiting", "CrashLoopBackOff")]
+
+
 def test_a_bad_image_can_be_mended_while_its_pull_backs_off(cluster: Cluster, namespace: str) -> None:
     cluster.apply(pod("p", {**container(), "image": "no/such:image"}))
     cluster.wait("pod/p", "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff")

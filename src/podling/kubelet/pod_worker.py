@@ -204,12 +204,16 @@ class PodWorker:
                 return False, time.time() + self._retry.next()
             await self._look()
             actions = self._compute()
+        if actions.kill:
+            for kill in actions.kill:
+                await self._kill(kill)
+            # What takes their place starts in this same pass, so that the status goes from running to running.
+            await self._look()
+            actions = self._compute()
         wake_at = actions.wake_at / 1e9 if actions.wake_at is not None else None
         due = self.context.tokens.refresh_at(self.pod.metadata.uid)
         if (self._volumes_stale or (due is not None and due <= time.time())) and not await self._refresh_volumes():
             wake_at = _earlier(wake_at, time.time() + self._retry.next())
-        for kill in actions.kill:
-            await self._kill(kill)
         started = False
         sandbox = self.records.ready_sandbox
         for start in actions.start if sandbox is not None else ():
@@ -224,7 +228,7 @@ class PodWorker:
                 wake_at = _earlier(wake_at, retry_at)
             elif start.container in self.pod.spec.containers:
                 break
-        if started or actions.kill:
+        if started:
             await self._look()
             # What was started may be all that the init phase waited for, or have exited already.
             following = self._compute()
