@@ -95,6 +95,9 @@ def test_few_descriptors_mean_few_places(monkeypatch: pytest.MonkeyPatch) -> Non
     run(test)
 
 
+MAX_BODY = 3 << 20
+
+
 class Server:
     """A port like the API server's, with short limits, whose only credential is the header "Authorization: good"."""
 
@@ -113,7 +116,7 @@ class Server:
     async def listening(self, *, anonymous: bool = True) -> AsyncIterator[None]:
         pair = self.pki.apiserver
         context = tls_listener.server_context(pair.cert, pair.key, self.pki.ca.cert, anonymous=anonymous)
-        server = ConnectionServer(self._answer, max_body=1000)
+        server = ConnectionServer(self._answer, max_body=MAX_BODY)
         async with tls_listener.listening(server, "127.0.0.1", self.port, context):
             yield
         await server.shutdown(1)
@@ -122,6 +125,8 @@ class Server:
         assert isinstance(request.protocol, Connection)
         if request.headers.get("Authorization") == "good":
             request.protocol.trust()
+        if request.method == "POST":
+            return Response(text=str(len(await request.read())))
         return Response(text=request.path)
 
     async def connect(self, *, identified: bool = False) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -258,5 +263,24 @@ def test_who_does_not_read_answers_gets_no_more(server: Server, monkeypatch: pyt
                     writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
                     await writer.drain()
             writer.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("earlier", [0, 1], ids=["first", "second"])
+def test_a_body_that_comes_at_once_is_read(server: Server, earlier: int) -> None:
+    """Much of it is there before the handler has begun: it is no surplus."""
+
+    async def test() -> None:
+        async with server.listening(), asyncio.timeout(30):
+            for _ in range(20):
+                reader, writer = await server.connect()
+                for _ in range(earlier):
+                    writer.write(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+                    await reader.readuntil(b"\r\n\r\n/a")
+                writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % MAX_BODY)
+                writer.write(bytes(MAX_BODY))
+                await reader.readuntil(b"\r\n\r\n%d" % MAX_BODY)
+                writer.close()
 
     run(test)

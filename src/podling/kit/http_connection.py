@@ -54,6 +54,7 @@ class Connection(RequestHandler):
         self._stranger = stranger
         self._unread: asyncio.TimerHandle | None = None
         self._answering = False
+        """From the moment when a request's head is complete, for its body may follow before the handler begins."""
         self._body: StreamReader | None = None
         """Of the request that was answered last."""
         self._surplus = 0
@@ -88,7 +89,8 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._answering or self._messages:
+        self._answering = self._answering or bool(self._messages)
+        if self._answering:
             return  # the handler bounds what it reads, and the parser how many requests wait
         self._surplus += len(data)
         limit = MAX_HEAD if self._body is None or self._body.is_eof() else MAX_UNREAD
@@ -103,7 +105,7 @@ class Connection(RequestHandler):
         try:
             return await handler(request)
         finally:
-            self._answering = False
+            self._answering = bool(self._messages)
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
