@@ -270,6 +270,33 @@ def test_a_volume_in_memory_is_never_larger_than_the_node(cluster: Cluster, admi
     assert int(said.split()[1]) <= memory
 
 
+KILOBYTE = {"name": "V0", "value": "x" * 1024}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"env": [KILOBYTE, *({"name": f"V{i}", "value": f"$(V{i - 1})" * 2} for i in range(1, 19))]},
+        {"env": [KILOBYTE], "args": ["$(V0)" * 100_000]},
+        {"env": [KILOBYTE], "args": ["$(V0)"] * 100_000},
+    ],
+    ids=["each variable holds the one before it twice", "one long argument", "many arguments"],
+)
+def test_references_to_variables_do_not_fill_the_agents_memory(
+    cluster: Cluster, admin: Https, words: dict[str, Any]
+) -> None:
+    reason, said = end_of(cluster, admin, pod(unique("p"), container(**words)))
+    assert (reason, "are longer than" in said) == ("CreateContainerConfigError", True)
+
+
+def test_a_path_deeper_than_python_calls_is_an_event_of_its_pod(cluster: Cluster, namespace: str) -> None:
+    cluster.kubectl("create", "configmap", "one", "--from-literal=key=value")
+    items = [{"key": "key", "path": "/".join("a" * 1800)}]
+    volume = {"name": "v", "configMap": {"name": "one", "items": items}}
+    cluster.apply(pod("deep", container(volumeMounts=[mount("v", "/v")]), volumes=[volume]))
+    assert any("directories deep" in message for _, _, message in cluster.events("deep", "FailedMount"))
+
+
 REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("a container named as a path", {"containers": [container("../../x")]}),
     ("a volume named as a path", {"volumes": [{"name": "..", "emptyDir": {}}]}),

@@ -30,8 +30,8 @@ from podling.api.core.v1 import (
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.quantity import Quantity
 from podling.kubelet import downward
-from podling.kubelet.env import ConfigError, container_env, service_env
-from podling.kubelet.expansion import expand
+from podling.kubelet.env import ConfigError, Room, container_env, service_env
+from podling.kubelet.expansion import MOST, expand
 
 
 class Objects:
@@ -39,6 +39,8 @@ class Objects:
 
     async def config_map(self, namespace: str, name: str) -> ConfigMap | None:
         data = {"key": "value", "bad=name": "x"}
+        if name == "large":
+            return ConfigMap(data={"key": "x" * 100_000})
         return ConfigMap(data=data, binary_data={"binary": b"\xff"}) if name == "settings" else None
 
     async def secret(self, namespace: str, name: str) -> Secret | None:
@@ -52,7 +54,7 @@ def env(container: Container, services: list[Service] | None = None) -> dict[str
     )
     pod.status.pod_ip = "10.0.0.7"
     allocatable = {"cpu": Quantity("2"), "memory": Quantity("1Gi")}
-    return dict(asyncio.run(container_env(pod, container, Objects(), services or [], allocatable)))
+    return dict(asyncio.run(container_env(pod, container, Objects(), services or [], allocatable, Room())))
 
 
 def source(**what: object) -> EnvVarSource:
@@ -181,6 +183,47 @@ def test_expansion_without_variables_only_unescapes_dollars(text: str) -> None:
     assert expand(text, {}).count("$") <= text.count("$")
     if "$$" not in text:
         assert expand(text, {}) == text
+
+
+KILOBYTE = EnvVar(name="V0", value="x" * 1024)
+LARGE = source(config_map_key_ref=ConfigMapKeySelector(name="large", key="key"))
+BOMBS = {
+    "each refers twice to the one before it": [
+        KILOBYTE,
+        *(EnvVar(name=f"V{i}", value=f"$(V{i - 1})" * 2) for i in range(1, 16)),
+    ],
+    "one refers often": [KILOBYTE, EnvVar(name="V1", value="$(V0)" * 10_000)],
+    "many take the same": [KILOBYTE, *(EnvVar(name=f"V{i}", value="$(V0)") for i in range(1, 10_000))],
+    "one is set again and again": [KILOBYTE, *(EnvVar(name="V1", value="$(V0)") for i in range(1, 10_000))],
+    "many take the same key": [EnvVar(name=f"V{i}", value_from=LARGE) for i in range(1000)],
+}
+
+
+@pytest.mark.parametrize("variables", BOMBS.values(), ids=BOMBS)
+def test_an_environment_is_no_longer_than_a_program_can_be_given(variables: list[EnvVar]) -> None:
+    with pytest.raises(ConfigError, match=f"longer than {MOST} bytes"):
+        env(Container(name="c", env=variables))
+
+
+def test_a_config_map_taken_again_and_again_is_no_longer_than_a_program_can_be_given() -> None:
+    every = [EnvFromSource(prefix=f"P{i}", config_map_ref=ConfigMapEnvSource(name="large")) for i in range(1000)]
+    with pytest.raises(ConfigError, match=f"longer than {MOST} bytes"):
+        env(Container(name="c", env_from=every))
+
+
+def test_arguments_and_environment_share_what_a_program_can_be_given() -> None:
+    room, known = Room(), {"A": "x" * 1024}
+    half = ["$(A)"] * (MOST // 2048)
+    assert room.expand_all(half, known) == [known["A"]] * len(half)
+    room.expand_all(half, known)
+    with pytest.raises(ConfigError, match=f"longer than {MOST} bytes"):
+        room.expand_all(["$(A)"], known)
+
+
+def test_a_variable_does_not_cost_more_where_there_are_many() -> None:
+    """So many fit in one Pod. If each of them looked at all others, this test would not end within its time."""
+    variables = [EnvVar(name=f"V{i}", value="x") for i in range(150_000)]
+    assert len(env(Container(name="c", env=variables))) == 150_000
 
 
 def test_binary_data_of_a_config_map_is_for_files_only() -> None:

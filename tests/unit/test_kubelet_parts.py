@@ -190,6 +190,26 @@ def test_content_is_replaced_at_one_stroke(tmp_path: Path) -> None:
     assert not (tmp_path / before).exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (["a", "a/b"], OSError),
+        (["x", "a" * 300], OSError),
+        (["/".join("a" * 300)], ValueError),
+        (["/".join("a" * 2000)], ValueError),
+    ],
+    ids=["a file as directory", "long name", "deep", "deeper than Python calls"],
+)
+def test_content_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, content: list[str], error: type[Exception]
+) -> None:
+    """It is tried again for ever: what one attempt left would fill the disk."""
+    for _ in range(3):
+        with pytest.raises(error):
+            write(tmp_path, {path: File(b"1", 0o644) for path in content}, None)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_writer_killed_before_its_links_were_made_is_completed_by_the_next(tmp_path: Path) -> None:
     content = {"a": File(b"1", 0o644)}
     write(tmp_path, content, None)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from podling.api.core.v1 import Container, Pod, VolumeMount
 from podling.kubelet import cgroups, dns, env, security
-from podling.kubelet.expansion import expand
 from podling.kubelet.pod_actions import BACKOFF_ANNOTATION, IMAGE_ANNOTATION, Start
 from podling.kubelet.pod_context import PodContext
 from podling.kubelet.volumes.plugin import Mounted
@@ -88,15 +87,16 @@ async def container_config(
 ) -> ContainerConfig:
     """`pod` has its status.podIPs. Raises env.ConfigError."""
     container = start.container
-    variables = await env.container_env(pod, container, context.objects, context.services(), context.allocatable)
+    room = env.Room()
+    variables = await env.container_env(pod, container, context.objects, context.services(), context.allocatable, room)
     known = dict(variables)
     path = context.paths.termination_log(pod.metadata.uid, container.name, start.attempt)
     mounts = await asyncio.to_thread(_mounts, context, pod, container, volumes, known, path)
     return ContainerConfig(
         metadata=ContainerMetadata(name=container.name, attempt=start.attempt),
         image=image.id,
-        command=[expand(text, known) for text in container.command],
-        args=[expand(text, known) for text in container.args],
+        command=room.expand_all(container.command, known),
+        args=room.expand_all(container.args, known),
         working_dir=container.working_dir,
         env=variables,
         mounts=mounts,
@@ -170,7 +170,7 @@ def _volume_mount(
 def _sub_path_expr(mount: VolumeMount, variables: dict[str, str]) -> str:
     if not mount.sub_path_expr:
         return ""
-    expanded = expand(mount.sub_path_expr, variables)
+    expanded = env.Room().expand(mount.sub_path_expr, variables)
     if "$(" in expanded:
         raise env.ConfigError(f"missing value for {mount.sub_path_expr!r}")
     return expanded

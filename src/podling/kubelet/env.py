@@ -6,13 +6,14 @@ Source: Kubernetes documentation "Define Environment Variables for a Container",
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from podling.api.core.v1 import ConfigMap, Container, EnvVar, EnvVarSource, Pod, Secret, Service
+from podling.api.core.v1 import ConfigMap, Container, EnvVarSource, Pod, Secret, Service
 from podling.api.quantity import Quantity
 from podling.kubelet import downward
-from podling.kubelet.expansion import expand
+from podling.kubelet.expansion import MOST, TooLong, expand
 
 
 class ConfigError(Exception):
@@ -45,14 +46,43 @@ def _text(key: str, value: str | bytes) -> str:
         raise ConfigError(f"value of key {key} is not valid UTF-8") from error
 
 
+_TOO_LONG = f"command, args and environment are longer than {MOST} bytes, the most that Linux passes to a program"
+
+
+class Room:
+    """What is left of the bytes that the kernel passes to a program. Nothing longer is ever put together in memory."""
+
+    def __init__(self) -> None:
+        self._left = MOST
+
+    def take(self, text: str) -> str:
+        """Return `text` itself. Raises ConfigError where it does not fit."""
+        self._left -= len(text)
+        if self._left < 0:
+            raise ConfigError(_TOO_LONG)
+        return text
+
+    def expand(self, text: str, known: Mapping[str, str]) -> str:
+        """Return `text` with its references replaced. Raises ConfigError where that does not fit."""
+        try:
+            return self.take(expand(text, known, self._left))
+        except TooLong:
+            raise ConfigError(_TOO_LONG) from None
+
+    def expand_all(self, texts: Sequence[str], known: Mapping[str, str]) -> list[str]:
+        """As `expand`, for each of the texts."""
+        return [self.expand(text, known) for text in texts]
+
+
 async def container_env(
     pod: Pod,
     container: Container,
     objects: ObjectSource,
     services: Iterable[Service],
     allocatable: Mapping[str, Quantity],
+    room: Room,
 ) -> list[tuple[str, str]]:
-    """The variables in the order in which they are set, over the image's own. Raises ConfigError."""
+    """Return the variables in the order in which they are set, over the image's own. Raises ConfigError."""
     namespace = pod.metadata.namespace
     result: dict[str, str] = {}
     for source in container.env_from:
@@ -71,30 +101,22 @@ async def container_env(
         for key, value in entries.items():
             name = source.prefix + key
             if _usable_name(name):
-                result[name] = _text(key, value)
+                result[room.take(name)] = room.take(_text(key, value))
     links = service_env(services, namespace, pod.spec.enable_service_links is not False)
+    known = ChainMap(result, links)
     for variable in container.env:
-        resolved = await _value(pod, container, variable, {**links, **result}, objects, allocatable)
+        if variable.value_from is None:
+            resolved: str | None = room.expand(variable.value, known)
+        else:
+            try:
+                resolved = await _referenced(pod, container, variable.value_from, objects, allocatable)
+            except downward.DownwardError as error:
+                raise ConfigError(str(error)) from error
+            room.take(resolved or "")
         if resolved is not None:
             result.pop(variable.name, None)
-            result[variable.name] = resolved
+            result[room.take(variable.name)] = resolved
     return [*((name, value) for name, value in links.items() if name not in result), *result.items()]
-
-
-async def _value(
-    pod: Pod,
-    container: Container,
-    variable: EnvVar,
-    known: Mapping[str, str],
-    objects: ObjectSource,
-    allocatable: Mapping[str, Quantity],
-) -> str | None:
-    if variable.value_from is None:
-        return expand(variable.value, known)
-    try:
-        return await _referenced(pod, container, variable.value_from, objects, allocatable)
-    except downward.DownwardError as error:
-        raise ConfigError(str(error)) from error
 
 
 async def _referenced(

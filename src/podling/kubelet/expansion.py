@@ -8,19 +8,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Final
+
+MOST: Final = 6 << 20
+"""Bytes of arguments and environment together that Linux passes to a program, whatever its limits (execve(2))."""
 
 _TOKEN = re.compile(r"\$(?:\$|\(([^)]*)\))")
 
 
-def expand(text: str, env: Mapping[str, str]) -> str:
-    """`text` with its references to `env` replaced."""
+class TooLong(Exception):
+    """The text would be longer than anything that a program can be given."""
+
+
+def expand(text: str, env: Mapping[str, str], most: int = MOST) -> str:
+    """Return `text` with its references to `env` replaced. Raises TooLong for more than `most` characters.
+
+    A few kilobytes can ask for any number of gigabytes: each variable may refer twice to the one before it.
+    """
     if "$" not in text:
         return text
+    length = 0
 
     def replace(match: re.Match[str]) -> str:
+        nonlocal length
         name = match.group(1)
-        if name is None:
-            return "$"
-        return env.get(name, match.group(0))
+        value = "$" if name is None else env.get(name, match.group(0))
+        length += len(value)
+        if length > most:
+            raise TooLong
+        return value
 
     return _TOKEN.sub(replace, text)

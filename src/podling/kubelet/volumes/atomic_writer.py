@@ -7,14 +7,16 @@ replaced by rename, and for each first path component a link to "..data/<compone
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from pathlib import Path
 
 from podling.kubelet.volumes.content import File, Payload
+from podling.runtime import tree
 
 _DATA = "..data"
 _MAX_PATH = 4096
+_MAX_DEPTH = 255
+"""Directories of a path: Python's own functions for trees call themselves for each."""
 
 
 def write(volume: Path, payload: Payload, group: int | None) -> bool:
@@ -27,15 +29,21 @@ def write(volume: Path, payload: Payload, group: int | None) -> bool:
         parts = path.split("/")
         if not path or path.startswith(("/", "..")) or ".." in parts or len(path.encode()) > _MAX_PATH:
             raise ValueError(f'invalid path "{path}": it must be relative and must not contain or start with ".."')
+        if len(parts) > _MAX_DEPTH:
+            raise ValueError(f'invalid path "{path[:100]}...": it is more than {_MAX_DEPTH} directories deep')
     link = volume / f"{_DATA}_tmp"
     link.unlink(missing_ok=True)
     current = _current(volume)
     stale = current is None or not _shows(current, payload)
     if current is None or stale:
         current = volume / f"..{time.strftime('%Y_%m_%d_%H_%M_%S', time.gmtime())}.{time.time_ns() % 1_000_000_000:09d}"
-        current.mkdir(mode=0o755)
-        for path, file in payload.items():
-            _write_file(current / path, file, group)
+        try:
+            current.mkdir(mode=0o755)
+            for path, file in payload.items():
+                _write_file(current / path, file, group)
+        except BaseException:
+            tree.remove(current)  # it is tried again, and each attempt would leave as much
+            raise
         link.symlink_to(current.name)
         link.rename(volume / _DATA)
     wanted = {path.partition("/")[0] for path in payload}
@@ -44,7 +52,7 @@ def write(volume: Path, payload: Payload, group: int | None) -> bool:
             (volume / name).symlink_to(f"{_DATA}/{name}")
     for entry in volume.iterdir():
         if entry.name.startswith("..") and entry.name not in (_DATA, current.name):
-            shutil.rmtree(entry)
+            tree.remove(entry)
         elif entry.is_symlink() and entry.name not in (_DATA, *wanted):
             # What is no link is none of ours: a directory made for a subPath that names no file.
             entry.unlink()
