@@ -427,8 +427,10 @@ CASES = (
         "container: {securityContext: {privileged: true, allowPrivilegeEscalation: false}}",
         INVALID,
         f"{C}.securityContext",
-        'Invalid value: {"allowPrivilegeEscalation":false,"privileged":true}: cannot set `allowPrivilegeEscalation` to '
-        "false and `privileged` to true",
+        'Invalid value: {"Capabilities":null,"Privileged":true,"SELinuxOptions":null,"WindowsOptions":null,'
+        '"RunAsUser":null,"RunAsGroup":null,"RunAsNonRoot":null,"ReadOnlyRootFilesystem":null,'
+        '"AllowPrivilegeEscalation":false,"ProcMount":null,"SeccompProfile":null,"AppArmorProfile":null}: '
+        "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
     ),
     Case(
         "user",

@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 from aiohttp import StreamReader
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import BaseRequest, RequestPayloadError, Server, StreamResponse
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import ERROR, RequestHandler
 
 from podling.kit.strangers import Stranger
 
@@ -97,11 +97,14 @@ class Connection(RequestHandler):
         if self._surplus > limit and self.transport is not None:
             self.transport.abort()
 
-    async def answer(self, request: BaseRequest, handler: Handler) -> StreamResponse:
-        """The handler's response. Raises what it raises, and ConnectionError."""
+    def begin(self, body: StreamReader) -> None:
+        """A request has left the queue. Its handler runs a turn of the loop later, and its body may arrive in between."""
         if self._stranger is not None and self._body is None:
             self._stranger.asked()
-        self._answering, self._body, self._surplus = True, request.content, 0
+        self._answering, self._body, self._surplus = True, body, 0
+
+    async def answer(self, request: BaseRequest, handler: Handler) -> StreamResponse:
+        """The handler's response. Raises what it raises, and ConnectionError."""
         try:
             return await handler(request)
         finally:
@@ -161,6 +164,8 @@ class ConnectionServer(Server):
 
     def _request(self, *parts: Any) -> BaseRequest:
         message, payload, protocol, writer, task = parts
+        if message is not ERROR:  # aiohttp answers that itself, and ends the connection
+            protocol.begin(payload)
         return BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=self._max_body)
 
 
