@@ -345,6 +345,23 @@ def test_forwarding_stays_on_for_whoever_else_needs_it_by_then(node: Path, kind:
     assert sysctl(FORWARD) == "1"
 
 
+def test_the_machines_own_way_out_needs_no_forwarding(node: Path) -> None:
+    """The uplink of a container is an end of a veth pair."""
+    sysctl(FORWARD, "0")
+
+    async def check() -> str:
+        command("ip", "link", "add", "uplink", "type", "veth")
+        command("ip", "link", "set", "uplink", "up")
+        command("ip", "address", "add", "192.0.2.2/24", "dev", "uplink")
+        command("ip", "route", "add", "default", "via", "192.0.2.1", "dev", "uplink")
+        cluster = Cluster(node)
+        await cluster.bridge.open()
+        return await cluster.bridge.reset()
+
+    assert asyncio.run(check()) == ""
+    assert sysctl(FORWARD) == "0"
+
+
 @pytest.mark.parametrize(
     ("harm", "words"),
     [

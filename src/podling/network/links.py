@@ -237,11 +237,16 @@ class Links:
         return True
 
     def others(self) -> list[str]:
-        """Return the interfaces of others, as far as they are up and of a kind that packets are forwarded for."""
+        """Return the interfaces of others, as far as they are up and of a kind that packets are forwarded for.
+
+        The machine's own way out is none of them, whatever it is: in a container it is one end of a veth pair.
+        """
+        ways_out = {route.get_attr("RTA_OIF") for route in self._routes() if not route["dst_len"]}
         return sorted(
             str(link.get_attr("IFLA_IFNAME"))
             for link in self._links()
             if link["flags"] & _IFF_UP
+            and link["index"] not in ways_out
             and (info := link.get_attr("IFLA_LINKINFO")) is not None
             and info.get_attr("IFLA_INFO_KIND") in _FORWARDING_KINDS
             and link.get_attr("IFLA_IFNAME") != self._bridge
