@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 from tests.support.cluster import Cluster, eventually
+from tests.support.foreign_node import client_certificate
 from tests.support.pods import container, pod
 from tests.support.stranger import PORTS, Port, pulse
 from tools.registry import Registry
 
+from podling.kit.http_connection import MOST_KNOWN
+from podling.kit.places import SHARE
 from podling.kit.strangers import MOST
 
 MANY = 600
@@ -76,6 +79,25 @@ def test_many_sources_have_few_places_too(port: Port) -> None:
     finally:
         for each in opened:
             each.close()
+
+
+def test_a_user_without_rights_has_few_places_too(port: Port, tmp_path: Path) -> None:
+    """Every Pod may hold a token, and every node a certificate: credentials alone open no more than so many connections."""
+    head, pair = HEAD, None
+    if port.name == "server":
+        token = port.cluster.kubectl("create", "token", "default").strip()
+        head += f"Authorization: Bearer {token}\r\n".encode()
+    else:
+        pair = client_certificate(port.pki, tmp_path, "nobody", "nothing")
+    context, before = port.context(pair), port.descriptors()
+    with contextlib.ExitStack() as opened, pulse(port):
+        for _ in range(MOST_KNOWN // SHARE + 100):
+            each = opened.enter_context(context.wrap_socket(port.plain()))
+            each.sendall(head + b"\r\n")
+            assert each.recv(4096).startswith(b"HTTP/1.1 ")
+        assert port.descriptors() - before <= MOST_KNOWN // SHARE + 20
+        assert port.serves_the_administrator()
+    eventually(lambda: port.descriptors() - before <= 20)
 
 
 def test_a_crowd_leaves_no_memory_behind(port: Port) -> None:

@@ -123,8 +123,8 @@ class Server:
 
     async def _answer(self, request: BaseRequest) -> Response:
         assert isinstance(request.protocol, Connection)
-        if request.headers.get("Authorization") == "good":
-            request.protocol.trust()
+        if (user := request.headers.get("Authorization", "")).startswith("good"):
+            request.protocol.trust(user)
         if request.method == "POST":
             return Response(text=str(len(await request.read())))
         return Response(text=request.path)
@@ -219,6 +219,37 @@ def test_a_connection_with_credentials_stays(server: Server, credential: str) ->
             writer.write(b"GET /c HTTP/1.1\r\nHost: x\r\n\r\n")
             await reader.readuntil(b"\r\n\r\n/c")
             writer.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("credential", ["certificate", "token"])
+def test_a_user_has_few_connections_and_loses_none_to_others(
+    server: Server, monkeypatch: pytest.MonkeyPatch, credential: str
+) -> None:
+    monkeypatch.setattr(http_connection, "MOST_KNOWN", 16)
+
+    async def test() -> None:
+        async with server.listening(), asyncio.timeout(20):
+
+            async def connect(user: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+                reader, writer = await server.connect(identified=user == "certificate")
+                await ask(reader, writer, user)
+                return reader, writer
+
+            async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, user: str) -> None:
+                writer.write(b"GET /e HTTP/1.1\r\nHost: x\r\nAuthorization: good %s\r\n\r\n" % user.encode())
+                await reader.readuntil(b"\r\n\r\n/e")
+
+            other = await connect("other")
+            crowd = [await connect(credential) for _ in range(6)]
+            for reader, _ in crowd[:2]:
+                await closed(reader)
+            for each in crowd[2:]:
+                await ask(*each, credential)
+            await ask(*other, "other")
+            for _, writer in (other, *crowd):
+                writer.close()
 
     run(test)
 

@@ -114,7 +114,7 @@ class RequestHandler:
             user = self._state.authenticator.by_token(credentials.strip())
             if user is None:
                 raise status.unauthorized()
-            connection.trust()
+            connection.trust(user.name)
             return user
         return ANONYMOUS
 

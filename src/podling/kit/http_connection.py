@@ -6,12 +6,14 @@ What a client may cost is bounded before anybody knows who it is:
 - The head of a request is at most MAX_HEAD bytes. Of a body that the handler did not read at most MAX_UNREAD bytes are read
   and thrown away, so that the client, which may still be sending, sees the answer; then the connection ends.
 - A client that does not read its answers gets no further ones (aiohttp sees to it), and is not waited for.
-Strangers have limits of their own (podling.kit.strangers).
+Strangers have limits of their own (podling.kit.strangers), and so has everybody who shows credentials: every Pod may hold a
+token, so that credentials alone must not open connections without number.
 """
 
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, cast
@@ -21,6 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import BaseRequest, RequestPayloadError, Server, StreamResponse
 from aiohttp.web_protocol import ERROR, RequestHandler
 
+from podling.kit.places import Place, Places
 from podling.kit.strangers import Stranger
 
 MAX_LINE: Final = 64 << 10
@@ -36,15 +39,31 @@ _LINGER: Final = 2.0
 _UNREAD_ANSWER: Final = 60.0
 """Seconds that a client may leave an answer unread, as far as the buffers do not take it."""
 
+MOST_KNOWN: Final = 4096
+"""Connections with credentials at a time, of which one user has a quarter."""
+_SHARE_OF_DESCRIPTORS: Final = 2
+"""One in so many descriptors is for them; the others are for files, strangers and local sockets."""
+
 Handler = Callable[[BaseRequest], Awaitable[StreamResponse]]
 
 
 class Connection(RequestHandler):
     """One connection. The handler calls `trust` once it has accepted credentials."""
 
-    __slots__ = ("_answering", "_body", "_stranger", "_surplus", "_unread", "identified", "stream", "user")
+    __slots__ = (
+        "_answering",
+        "_body",
+        "_known",
+        "_place",
+        "_stranger",
+        "_surplus",
+        "_unread",
+        "identified",
+        "stream",
+        "user",
+    )
 
-    def __init__(self, manager: Server, stranger: Stranger | None, **options: Any) -> None:
+    def __init__(self, manager: ConnectionServer, stranger: Stranger | None, **options: Any) -> None:
         super().__init__(manager, **options)
         self.identified = False
         """Whether the handler has looked at the certificate."""
@@ -52,6 +71,9 @@ class Connection(RequestHandler):
         """Whom the handler found by the certificate; holds as long as the connection."""
         self.stream: asyncio.Task[Any] | None = None
         self._stranger = stranger
+        self._known = manager.known
+        self._place: Place | None = None
+        """Once credentials were shown."""
         self._unread: asyncio.TimerHandle | None = None
         self._answering = False
         """From the moment when a request's head is complete, for its body may follow before the handler begins."""
@@ -66,8 +88,15 @@ class Connection(RequestHandler):
         tls = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
         return (tls.getpeercert() if tls is not None else None) or {}
 
-    def trust(self) -> None:
-        """The client has shown credentials."""
+    def trust(self, user: str) -> None:
+        """The client has shown credentials of this user."""
+        if self._stranger is None or self.transport is None:
+            return
+        self._forget_stranger()
+        self._place = Place(self._known, user, self.transport.abort)
+        self._known.take(self._place)
+
+    def _forget_stranger(self) -> None:
         if self._stranger is not None:
             self._stranger.leave()
             self._stranger = None
@@ -76,12 +105,14 @@ class Connection(RequestHandler):
         super().connection_made(transport)
         if self._stranger is not None:
             self._stranger.close = cast(asyncio.Transport, transport).abort
-            if self.certificate:
-                self.trust()
+            if certificate := self.certificate:
+                self.trust(_common_name(certificate))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        self.trust()
+        self._forget_stranger()
+        if self._place is not None:
+            self._place.leave()
         if self._unread is not None:
             self._unread.cancel()
         if self.stream is not None:
@@ -131,6 +162,11 @@ class Connection(RequestHandler):
             super().log_exception(*arguments, **options)
 
 
+def _common_name(certificate: dict[str, Any]) -> str:
+    attributes = (pair for relative in certificate.get("subject", ()) for pair in relative)
+    return next((value for key, value in attributes if key == "commonName"), "")
+
+
 class ConnectionServer(Server):
     """Answers requests on connections of a local socket (itself a protocol factory) or of a TLS port (tls_listener)."""
 
@@ -149,6 +185,9 @@ class ConnectionServer(Server):
         )
         self._handler = handler
         self._max_body = max_body
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.known = Places(min(MOST_KNOWN, descriptors // _SHARE_OF_DESCRIPTORS))
+        """The connections of users who have shown credentials."""
 
     def __call__(self) -> Connection:
         return self.connection(None)

@@ -81,6 +81,7 @@ async def _accept(
             except OSError as error:
                 log.error("cannot accept connections for a moment: %s", error.strerror)
                 strangers.displace()
+                server.known.displace()
                 await asyncio.sleep(_PAUSE)
                 continue
             handshakes.create_task(_shake_hands(server, connection, address[0], context, strangers))
