@@ -289,6 +289,17 @@ def test_references_to_variables_do_not_fill_the_agents_memory(
     assert (reason, "are longer than" in said) == ("CreateContainerConfigError", True)
 
 
+def test_a_secret_shown_often_does_not_fill_the_nodes_memory(cluster: Cluster, admin: Https, namespace: str) -> None:
+    root = f"/api/v1/namespaces/{namespace}"
+    secret = {"metadata": {"name": "large"}, "stringData": {"key": "x" * 1_000_000}}
+    assert admin.request("POST", f"{root}/secrets", secret).code == 201
+    items = [{"key": "key", "path": f"file-{number}"} for number in range(100)]
+    volume = {"name": "v", "secret": {"secretName": "large", "items": items}}
+    body = pod("often", container(volumeMounts=[mount("v", "/v")]), volumes=[volume])
+    assert admin.request("POST", f"{root}/pods", body).code == 201
+    assert any("take more than 64 MiB" in message for _, _, message in cluster.events("often", "FailedMount"))
+
+
 def test_a_path_deeper_than_python_calls_is_an_event_of_its_pod(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("create", "configmap", "one", "--from-literal=key=value")
     items = [{"key": "key", "path": "/".join("a" * 1800)}]

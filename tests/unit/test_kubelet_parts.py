@@ -11,12 +11,16 @@ import pytest
 
 from podling.api import codec
 from podling.api.core.v1 import (
+    ConfigMap,
+    ConfigMapProjection,
+    ConfigMapVolumeSource,
     Container,
     ContainerPort,
     DownwardAPIVolumeFile,
     DownwardAPIVolumeSource,
     EmptyDirVolumeSource,
     HostAlias,
+    KeyToPath,
     Node,
     NodeStatus,
     ObjectFieldSelector,
@@ -25,11 +29,15 @@ from podling.api.core.v1 import (
     PodDNSConfigOption,
     PodOS,
     PodSpec,
+    ProjectedVolumeSource,
     ResourceRequirements,
+    Secret,
+    SecretVolumeSource,
     SecurityContext,
     Taint,
     Toleration,
     Volume,
+    VolumeProjection,
 )
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.quantity import Quantity
@@ -40,8 +48,9 @@ from podling.kubelet.container_config import TERMINATION_PATH
 from podling.kubelet.env import ConfigError
 from podling.kubelet.termination_message import termination_message
 from podling.kubelet.volumes.atomic_writer import write
-from podling.kubelet.volumes.content import File, payload
+from podling.kubelet.volumes.content import File, Space, payload
 from podling.kubelet.volumes.empty_dir import EmptyDir
+from podling.kubelet.volumes.plugin import VolumeError
 from podling.kubelet.volumes.subpath import open_subpath
 from podling.runtime.protocol import (
     ContainerMetadata,
@@ -331,8 +340,63 @@ def test_a_file_of_the_downward_api_may_have_no_permissions_at_all() -> None:
         for mode in (0, None)
     ]
     volume = Volume(name="v", downward_api=DownwardAPIVolumeSource(items=items, default_mode=0o640))
-    found = asyncio.run(payload(pod(), volume, None, None, {}))  # type: ignore[arg-type]
+    found = asyncio.run(payload(pod(), volume, None, None, {}, Space()))  # type: ignore[arg-type]
     assert {name: file.mode for name, file in found.items()} == {"0": 0, "None": 0o640}
+
+
+class Megabytes:
+    """Every Secret and ConfigMap holds a megabyte, and is made for each who asks."""
+
+    async def config_map(self, namespace: str, name: str) -> ConfigMap:
+        return ConfigMap(data={"key": "x" * (1 << 20)})
+
+    async def secret(self, namespace: str, name: str) -> Secret:
+        return Secret(data={"key": b"x" * (1 << 20)})
+
+
+def _one_file(number: int) -> list[KeyToPath]:
+    return [KeyToPath(key="key", path=f"file-{number}")]
+
+
+LARGE: dict[str, list[dict[str, Any]]] = {
+    "one key as many files": [
+        {"secret": SecretVolumeSource(secret_name="s", items=[item for i in range(100) for item in _one_file(i)])}
+    ],
+    "many projections": [
+        {
+            "projected": ProjectedVolumeSource(
+                sources=[
+                    VolumeProjection(config_map=ConfigMapProjection(name="c", items=_one_file(i))) for i in range(100)
+                ]
+            )
+        }
+    ],
+    "many volumes": [{"config_map": ConfigMapVolumeSource(name="c")}] * 100,
+    "many empty files": [
+        {
+            "downward_api": DownwardAPIVolumeSource(
+                items=[
+                    DownwardAPIVolumeFile(path=str(i), field_ref=ObjectFieldSelector(field_path="status.podIP"))
+                    for i in range(100_000)
+                ]
+            )
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("sources", LARGE.values(), ids=LARGE)
+def test_the_files_of_a_pods_volumes_have_bounds(sources: list[dict[str, Any]]) -> None:
+    """The agent writes them, to memory where they are secret, and no limit of the Pod counts them."""
+    volumes = [Volume(name=f"v{number}", **source) for number, source in enumerate(sources)]
+
+    async def show() -> None:
+        space = Space()
+        for volume in volumes:
+            await payload(pod(), volume, Megabytes(), None, {}, space)  # type: ignore[arg-type]
+
+    with pytest.raises(VolumeError, match="take more than 64 MiB"):
+        asyncio.run(show())
 
 
 def test_of_a_long_termination_message_the_end_is_told(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from podling.api.core.v1 import Pod, ServiceAccountTokenProjection
 from podling.client.client import ConnectionFailed
 from podling.kubelet.service_account_tokens import ServiceAccountTokens, TokenError
 from podling.kubelet.volumes import atomic_writer
-from podling.kubelet.volumes.content import payload
+from podling.kubelet.volumes.content import Space, payload
 
 DAY = 24 * 3600
 
@@ -139,7 +139,7 @@ def test_whom_the_file_of_a_token_belongs_to(
     owners: list[tuple[int, int]] = []
     chown: Callable[[Path, int, int], None] = lambda path, user, group: owners.append((user, group))  # noqa: E731
     monkeypatch.setattr(os, "chown", chown)
-    content = asyncio.run(payload(pod, pod.spec.volumes[0], None, tokens_of(Server()), {}))  # type: ignore[arg-type]
+    content = asyncio.run(payload(pod, pod.spec.volumes[0], None, tokens_of(Server()), {}, Space()))  # type: ignore[arg-type]
     group = pod.spec.security_context.fs_group if pod.spec.security_context else None
     atomic_writer.write(tmp_path, content, group)
     assert (tmp_path / "dir" / "token").read_text() == "token1"

@@ -6,7 +6,7 @@ Source: Kubernetes documentation "ConfigMaps", "Secrets", "Downward API", "Proje
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -50,6 +50,27 @@ class TokenSource(Protocol):
 
 Payload = dict[str, File]
 """By path below the volume."""
+
+MOST: Final = 64 << 20
+"""Bytes that the files of all such volumes of a Pod take. The agent writes them, so that no limit of the Pod counts them, and
+a Pod may show the same megabyte under any number of names."""
+_FILE: Final = 1024
+"""Bytes that a file costs beside its data."""
+
+
+class Space:
+    """What is left of MOST for the volumes of one Pod."""
+
+    def __init__(self) -> None:
+        self._left = MOST
+
+    def take(self, volume: Volume, files: Payload) -> Payload:
+        """Return the files themselves. Raises VolumeError where they do not fit."""
+        self._left -= sum(len(file.data) + _FILE for file in files.values())
+        if self._left < 0:
+            text = f"the files of configMap, secret, downwardAPI and projected volumes take more than {MOST >> 20} MiB"
+            raise VolumeError(volume.name, text)
+        return files
 
 
 def is_content(volume: Volume) -> bool:
@@ -101,21 +122,27 @@ def _default_mode(volume: Volume) -> int:
 
 
 async def payload(
-    pod: Pod, volume: Volume, objects: ObjectSource, tokens: TokenSource, allocatable: Mapping[str, Quantity]
+    pod: Pod,
+    volume: Volume,
+    objects: ObjectSource,
+    tokens: TokenSource,
+    allocatable: Mapping[str, Quantity],
+    space: Space,
 ) -> Payload:
-    """What the volume has to show now. Raises VolumeError for what is missing and not optional."""
+    """Return what the volume has to show now. Raises VolumeError for what is missing and not optional, or does not fit."""
     files: Payload = {}
     mode = _default_mode(volume)
     namespace = pod.metadata.namespace
     for part in _parts(volume):
+        shown: Payload = {}
         if (config := part.config_map) is not None:
             config_map = await objects.config_map(namespace, config.name)
             data = config_map_data(config_map) if config_map is not None else None
-            files.update(_project(volume, "configmap", config.name, data, config.items, config.optional, mode))
+            shown = _project(volume, "configmap", config.name, data, config.items, config.optional, mode)
         elif (wanted := part.secret) is not None:
             secret = await objects.secret(namespace, wanted.name)
             data = secret.data if secret is not None else None
-            files.update(_project(volume, "secret", wanted.name, data, wanted.items, wanted.optional, mode))
+            shown = _project(volume, "secret", wanted.name, data, wanted.items, wanted.optional, mode)
         elif (projection := part.service_account_token) is not None:
             try:
                 token = await tokens.get(pod, projection)
@@ -123,12 +150,12 @@ async def payload(
                 raise VolumeError(volume.name, str(error)) from error
             owner = user(pod)
             private = owner is not None or fs_group(pod) is not None
-            files[projection.path] = File(token.encode(), 0o600 if private else mode, owner)
+            shown = {projection.path: File(token.encode(), 0o600 if private else mode, owner)}
         elif part.downward_api is not None:
             for item in part.downward_api.items:
-                files[item.path] = File(
-                    _downward(pod, volume, item, allocatable), mode if item.mode is None else item.mode
-                )
+                file = File(_downward(pod, volume, item, allocatable), mode if item.mode is None else item.mode)
+                files |= space.take(volume, {item.path: file})
+        files |= space.take(volume, shown)
     return files
 
 

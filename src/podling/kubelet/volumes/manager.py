@@ -12,7 +12,7 @@ from podling.api.quantity import Quantity
 from podling.kubelet.env import ObjectSource
 from podling.kubelet.pod_paths import PodPaths
 from podling.kubelet.volumes import atomic_writer
-from podling.kubelet.volumes.content import Payload, TokenSource, fs_group, in_memory, is_content, payload
+from podling.kubelet.volumes.content import Payload, Space, TokenSource, fs_group, in_memory, is_content, payload
 from podling.kubelet.volumes.empty_dir import EmptyDir
 from podling.kubelet.volumes.host_path import HostPath
 from podling.kubelet.volumes.plugin import Mounted, VolumeError, mount_tmpfs, unmount
@@ -47,8 +47,9 @@ class VolumeManager:
         Idempotent. Raises VolumeError for the first that fails, ApiError and ConnectionFailed."""
         if not pod.spec.volumes:
             return {}
+        space = Space()
         contents = {
-            volume.name: await payload(pod, volume, self._objects, self._tokens, self._allocatable)
+            volume.name: await payload(pod, volume, self._objects, self._tokens, self._allocatable, space)
             for volume in pod.spec.volumes
             if is_content(volume)
         }
