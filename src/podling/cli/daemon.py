@@ -19,7 +19,7 @@ from podling.cli import notify, process
 from podling.cli import settings as cluster_settings
 from podling.cli.errors import CommandError
 from podling.cli.settings import Settings
-from podling.kit import descriptors
+from podling.kit import descriptors, oom_score
 
 log = logging.getLogger("podling")
 
@@ -28,6 +28,9 @@ LOG_BYTES = 10 << 20
 
 STOP_SECONDS = 10.0
 """How long a process may take to end properly; within the grace period of `podling down`."""
+
+_OOM_SCORE_ADJ = {"server": -997, "agent": -999}
+"""As upstream's: of a static Pod of the control plane, and of the kubelet."""
 
 Main = Callable[[Settings, asyncio.Event, asyncio.Event], Awaitable[None]]
 """(settings, stop, ready): works until `stop` is set, and sets `ready` once."""
@@ -40,6 +43,7 @@ def run(args: argparse.Namespace, name: str, main: Main) -> int:
         raise CommandError(f"no cluster in {args.data_dir}")
     _start_log(settings.log(name), verbose=args.verbose)
     descriptors.raise_limit()
+    oom_score.protect(_OOM_SCORE_ADJ[name])
     try:
         with process.registered(settings, name), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_supervise(settings, name, main))

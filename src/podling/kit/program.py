@@ -1,4 +1,4 @@
-"""Runs programs under asyncio: their input is a file in memory, and none outlives its caller's interest in it.
+"""Runs programs: under asyncio their input is a file in memory, and none outlives its caller's interest in it.
 
 Input does not go through asyncio's PIPE. uvloop makes that a socket, which a program cannot open as /dev/stdin (ENXIO);
 nft 1.0.9 does so and refuses what is not a regular file. A file in memory can be opened, read again, and needs no writer.
@@ -10,9 +10,12 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
+
+from podling.kit import oom_score
 
 
 class Ended(NamedTuple):
@@ -30,6 +33,17 @@ async def run(
     async with running(*argv, input=input, env=env, pass_fds=pass_fds) as process:
         stdout, stderr = await process.communicate()
     assert process.returncode is not None
+    return Ended(process.returncode, stdout, stderr)
+
+
+def call(*argv: str, pass_fds: Sequence[int] = ()) -> Ended:
+    """Run a program without input to its end, as `run` does, in a thread that may block. Raises OSError."""
+    with oom_score.neutral():
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=pass_fds
+        )
+    with process:
+        stdout, stderr = process.communicate()
     return Ended(process.returncode, stdout, stderr)
 
 
@@ -58,15 +72,16 @@ async def _start(
 ) -> asyncio.subprocess.Process:
     stdin = _file(data)
     try:
-        return await asyncio.create_subprocess_exec(
-            *argv,
-            env=env,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            pass_fds=pass_fds,
-        )
+        with oom_score.neutral():
+            return await asyncio.create_subprocess_exec(
+                *argv,
+                env=env,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=pass_fds,
+            )
     finally:
         os.close(stdin)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 from pathlib import Path
+
+from podling.kit import program
 
 
 def remove(path: Path) -> None:
@@ -16,9 +17,10 @@ def remove(path: Path) -> None:
     except (RecursionError, OSError) as error:
         if not os.path.lexists(path):
             return
-        done = subprocess.run(["rm", "-rf", "--one-file-system", "--", str(path)], capture_output=True, text=True)
-        if done.returncode:
-            raise OSError(getattr(error, "errno", 0), done.stderr.strip(), str(path)) from error
+        done = program.call("rm", "-rf", "--one-file-system", "--", str(path))
+        if done.code:
+            said = done.stderr.decode(errors="replace").strip()
+            raise OSError(getattr(error, "errno", 0), said, str(path)) from error
 
 
 def usage(path: Path) -> tuple[int, int]:
@@ -48,7 +50,7 @@ def usage(path: Path) -> tuple[int, int]:
 
 
 def _du(path: Path, what: str) -> int:
-    done = subprocess.run(["du", "--summarize", "--one-file-system", what, "--", str(path)], capture_output=True)
+    done = program.call("du", "--summarize", "--one-file-system", what, "--", str(path))
     try:
         return int(done.stdout.split()[0])
     except (IndexError, ValueError):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from podling.kit import program
 from podling.runtime.native import spec, syscalls
 from podling.runtime.protocol import CRIError, Mount
 
@@ -59,6 +59,7 @@ def _copy(source: int, volume: Path, path: str) -> None:
         shutil.copystat(f"/proc/self/fd/{source}", volume)
         return
     argv = ["cp", "--archive", "--no-target-directory", "--", f"/proc/self/fd/{source}/.", str(volume)]
-    done = subprocess.run(argv, capture_output=True, text=True, pass_fds=(source,), check=False)
-    if done.returncode:
-        raise CRIError("CreateContainerError", f"volume {path} of the image: {done.stderr.strip()}")
+    done = program.call(*argv, pass_fds=(source,))
+    if done.code:
+        said = done.stderr.decode(errors="replace").strip()
+        raise CRIError("CreateContainerError", f"volume {path} of the image: {said}")

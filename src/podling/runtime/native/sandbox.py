@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from podling.kit import oom_score
 from podling.runtime.native import namespaces, oci, sysctl
 from podling.runtime.native.host import Host, together
 from podling.runtime.native.monitor import ProcessWatch
 from podling.runtime.native.oci import OCIRuntime
-from podling.runtime.native.spec import SandboxFiles
+from podling.runtime.native.spec import SandboxFiles, attainable_oom_score_adj
 from podling.runtime.native.state import Process, SandboxPhase, SandboxRecord
 from podling.runtime.protocol import (
     CRIError,
@@ -201,6 +202,7 @@ class Sandbox:
             {"type": {"net": "network"}.get(kind, kind), "path": str(self._directory / kind)}
             for kind in sorted(self._kinds())
         ]
+        score = attainable_oom_score_adj(oom_score.NEUTRAL)
         spec = {
             "ociVersion": "1.0.2",
             "process": {
@@ -209,6 +211,7 @@ class Sandbox:
                 "user": {"uid": 65535, "gid": 65535},
                 "noNewPrivileges": True,
                 "capabilities": {},
+                **({} if score is None else {"oomScoreAdj": score}),
             },
             "root": {"path": "rootfs", "readonly": True},
             "mounts": [

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from podling.kit import oom_score
 from podling.runtime.native import syscalls
 
 T = TypeVar("T")
@@ -74,15 +75,16 @@ def spawn(
     if cwd is not None:
         os.chdir(cwd)
     try:
-        return os.posix_spawn(
-            argv[0],
-            list(argv),
-            env,
-            file_actions=actions,
-            setsid=new_session,
-            setsigmask=[],
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
-        )
+        with oom_score.neutral():
+            return os.posix_spawn(
+                argv[0],
+                list(argv),
+                env,
+                file_actions=actions,
+                setsid=new_session,
+                setsigmask=[],
+                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+            )
     finally:
         if cwd is not None:
             os.chdir("/")

@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from podling.kit import descriptors
+from podling.kit import descriptors, oom_score
 from podling.runtime.native import capability, seccomp
 from podling.runtime.native.cgroup import Mode, page_size
 from podling.runtime.native.user import User
@@ -110,7 +110,7 @@ def build(
         # The agent has raised its own.
         "rlimits": [{"type": "RLIMIT_NOFILE", **descriptors.inherited()._asdict()}],
     }
-    oom_score_adj = attainable_oom_score_adj(config.resources.oom_score_adj)
+    oom_score_adj = attainable_oom_score_adj(config.resources.oom_score_adj or oom_score.NEUTRAL)
     if oom_score_adj is not None:
         process["oomScoreAdj"] = oom_score_adj
     if security.apparmor_profile and security.apparmor_profile != "unconfined" and not privileged:
@@ -364,9 +364,9 @@ def _warn_oom_score() -> None:
     )
 
 
-def attainable_oom_score_adj(wanted: int | None) -> int | None:
+def attainable_oom_score_adj(wanted: int) -> int | None:
     """None where it would have to be lowered, which needs CAP_SYS_RESOURCE, so that the container starts all the same."""
-    if wanted is not None and wanted < _own_oom_score_adj() and "SYS_RESOURCE" not in capability.available():
+    if wanted < _own_oom_score_adj() and "SYS_RESOURCE" not in capability.available():
         _warn_oom_score()
         return None
     return wanted
