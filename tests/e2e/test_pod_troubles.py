@@ -104,6 +104,19 @@ def test_a_missing_object_stops_a_container_until_it_is_there(
     assert cluster.get("pod", "p")["status"]["containerStatuses"][0]["restartCount"] == 0
 
 
+def test_a_file_of_the_node_that_cannot_be_written_is_named(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(pod("p", container(envFrom=[{"configMapRef": {"name": "c"}}])))
+    assert await_reason(cluster, "CreateContainerConfigError") == 'configmap "c" not found'
+    hosts = cluster.data_dir / "pods" / cluster.get("pod", "p")["metadata"]["uid"] / "etc-hosts"
+    hosts.mkdir()
+    cluster.apply(object_("ConfigMap", "c", data={"A": "b"}))
+    text = f"cannot prepare the files of the container: {hosts}: Is a directory"
+    cluster.wait("pod/p", f"jsonpath={{.status.containerStatuses[0].state.waiting.message}}={text}", timeout=20)
+    assert ("Warning", "Failed", f"Error: {text}") in cluster.events("p", "Failed")
+    hosts.rmdir()
+    cluster.wait("pod/p", "condition=Ready", timeout=20)
+
+
 def test_a_missing_volume_stops_the_pod_until_it_is_there(cluster: Cluster, namespace: str) -> None:
     volumes = [{"name": "v", "configMap": {"name": "c"}}]
     main = container(script=f"cat /v/k; {RUN}", volumeMounts=[mount("v", "/v")])

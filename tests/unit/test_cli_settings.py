@@ -103,6 +103,25 @@ def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture
     assert "usage: podling" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["--pod-cidr", "--service-cidr"])
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("10.0.0.0", 'the length of the prefix, "/0" to "/32", must follow the address'),
+        ("10.0.0.0/33", 'the length of the prefix, "/0" to "/32", must follow the address'),
+        ("10.0.0.0/255.0.0.0", 'the length of the prefix, "/0" to "/32", must follow the address'),
+        ("10.0.0/8", '"10.0.0" is not four numbers from 0 to 255 without leading zeros'),
+        ("010.0.0.0/8", '"010.0.0.0" is not four numbers from 0 to 255 without leading zeros'),
+        ("fd00::/64", '"fd00::" is not four numbers from 0 to 255 without leading zeros'),
+    ],
+)
+def test_a_wrong_range_is_told_in_words(flag: str, text: str, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["up", flag, text])
+    said = f'argument {flag}: "{text}" is not an IPv4 range such as 10.244.0.0/24: {wrong}\n'
+    assert capsys.readouterr().err.endswith(said)
+
+
 @pytest.mark.parametrize("command", ["down", "status", "kubeconfig"])
 def test_a_command_for_a_cluster_that_is_not_there_says_so_in_one_line(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -113,7 +132,15 @@ def test_a_command_for_a_cluster_that_is_not_there_says_so_in_one_line(
     )
 
 
-def test_a_broken_config_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "config.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]", "7", '{"run_dir": 7}', "\udcff"])
+def test_a_broken_config_file_is_told(tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text(content, errors="surrogateescape")
     assert cli.main(["status", "--data-dir", str(tmp_path)]) == 1
-    assert "config.json cannot be read" in capsys.readouterr().err
+    said = "cannot be read: it does not hold the settings that `podling up` wrote; restore it from a copy\n"
+    assert capsys.readouterr().err == f"podling status: {tmp_path}/config.json {said}"
+
+
+def test_a_config_file_that_is_a_directory_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").mkdir()
+    assert cli.main(["status", "--data-dir", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"podling status: {tmp_path}/config.json cannot be read: Is a directory\n"

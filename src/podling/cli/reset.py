@@ -17,6 +17,7 @@ from podling.cli import down, lock, run_dir, systemd
 from podling.cli import settings as cluster_settings
 from podling.cli.errors import CommandError
 from podling.cli.settings import Settings
+from podling.kit import file_error
 from podling.runtime import tree
 
 DEATH_SECONDS = 10.0
@@ -60,7 +61,7 @@ def _reset(args: argparse.Namespace) -> int:
         try:
             step(settings)
         except Exception as error:
-            failures.append(f"{what}: {error}")
+            failures.append(f"{what}: {file_error.reason(error)}")
         if (seconds := time.monotonic() - started) > 2:
             print(f"removed {what} ({seconds:.0f} s)")
     if failures:

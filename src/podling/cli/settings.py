@@ -211,8 +211,11 @@ def _read(path: Path, data_dir: Path) -> Settings | None:
         return None
     except PermissionError:
         raise CommandError(f"{path} can be read by root only: try with sudo") from None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CommandError(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, AttributeError):
+        text = "it does not hold the settings that `podling up` wrote; restore it from a copy"
+        raise CommandError(f"{path} cannot be read: {text}") from None
 
 
 def existing(data_dir: Path) -> Settings:
@@ -392,10 +395,19 @@ def _bridge(text: str) -> str:
 
 def _cidr(text: str) -> str:
     address, _, length = text.partition("/")
+    wrong = ""
+    if not _is_address(address):
+        wrong = f'"{address}" is not four numbers from 0 to 255 without leading zeros'
+    elif not (length.isascii() and length.isdecimal() and len(length) <= 2 and int(length) <= 32):
+        wrong = 'the length of the prefix, "/0" to "/32", must follow the address'
+    if wrong:
+        raise argparse.ArgumentTypeError(f'"{text}" is not an IPv4 range such as 10.244.0.0/24: {wrong}')
+    return str(IPv4Network(text, strict=False))
+
+
+def _is_address(text: str) -> bool:
     try:
-        if not length.isdecimal():
-            raise ValueError("no prefix length")
-        IPv4Address(address)
-        return str(IPv4Network(text, strict=False))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f'"{text}" is not an IPv4 range such as 10.244.0.0/24: {error}') from None
+        IPv4Address(text)
+    except ValueError:
+        return False
+    return True

@@ -15,6 +15,7 @@ from podling.api.core.v1 import Container, HostIP, Pod, PodIP, Secret
 from podling.api.status import ApiError
 from podling.client.backoff import Backoff
 from podling.client.client import ConnectionFailed
+from podling.kit import file_error
 from podling.kubelet import log_files, pod_actions
 from podling.kubelet.container_config import TERMINATION_PATH, container_config
 from podling.kubelet.env import ConfigError
@@ -126,8 +127,12 @@ class ContainerStarter:
                 await asyncio.to_thread(_remove_files, old)
             config = await container_config(self._context, self._with_ips(pod, sandbox.ips), start, image, volumes)
         except (ConfigError, ApiError, ConnectionFailed, OSError) as error:
-            report("Warning", "Failed", f"Error: {error}")
-            return self._troubled(start, Waiting("CreateContainerConfigError", str(error)))
+            text = str(error)
+            if isinstance(error, OSError):
+                place = self._context.paths.directory(pod.metadata.uid)
+                text = f"cannot prepare the files of the container: {file_error.reason(error, place)}"
+            report("Warning", "Failed", f"Error: {text}")
+            return self._troubled(start, Waiting("CreateContainerConfigError", text))
         except VolumeError as error:
             self._context.recorder.event(pod, "Warning", "FailedMount", str(error))
             return self._troubled(start, pod_actions.default_waiting(pod))

@@ -13,6 +13,7 @@ import pwd
 from collections.abc import Sequence
 from pathlib import Path
 
+from podling.kit import file_error
 from podling.kubelet.image_credentials import Auths, CredentialsError, config_json
 
 log = logging.getLogger(__name__)
@@ -55,5 +56,5 @@ def _read(path: Path) -> Auths:
     try:
         return config_json(path.read_bytes())
     except (OSError, CredentialsError) as error:
-        log.warning("credentials in %s are not used: %s", path, error)
+        log.warning("credentials in %s are not used: %s", path, file_error.reason(error))
         return {}

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from podling.api.core.v1 import ObjectReference
 from podling.client.events import EventRecorder
+from podling.kit import file_error
 from podling.runtime.protocol import CRIError, Image, ImageService, RuntimeService
 
 log = logging.getLogger(__name__)
@@ -94,9 +95,10 @@ class ImageGC:
                 await self.collect()
                 failed = False
             except (ImageGCFailed, CRIError, OSError) as error:
-                log.warning("image garbage collection failed: %s", error)
+                text = file_error.reason(error)
+                log.warning("image garbage collection failed: %s", text)
                 if failed:
-                    self._recorder.event(self._node, "Warning", "ImageGCFailed", str(error))
+                    self._recorder.event(self._node, "Warning", "ImageGCFailed", text)
                 failed = True
             if self._collected is not None:
                 await self._collected()

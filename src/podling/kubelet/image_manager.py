@@ -18,6 +18,7 @@ from podling.api.go import duration, quote
 from podling.api.image_name import ImageName
 from podling.api.status import ApiError
 from podling.client.client import ConnectionFailed
+from podling.kit import file_error
 from podling.kubelet.image_credentials import Credential, redacted
 from podling.kubelet.image_pull_credentials import Found, PullCredentials
 from podling.kubelet.image_pull_manager import PullManager
@@ -175,7 +176,7 @@ class ImageManager:
         try:
             await self._pulls.prune(self._images.list_images)
         except OSError as error:
-            log.warning("records of removed images: %s", error)
+            log.warning("records of removed images: %s", file_error.reason(error))
 
     async def _look(self, image: str, policy: str, report: Report) -> Image | None:
         """What is on the node, as far as the policy lets it count."""
@@ -213,7 +214,9 @@ class ImageManager:
         try:
             self._pulls.begins(name)
         except OSError as error:
-            text = f"Failed to record image pull intent for container image {quote(str(name))}: {error}"
+            text = (
+                f"Failed to record image pull intent for container image {quote(str(name))}: {file_error.reason(error)}"
+            )
             raise CRIError("ErrImagePull", text) from error
         try:
             found, started, used = await self._try_each(name, credentials, transfer)

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from podling.api import image_name
 from podling.api import time as times
 from podling.api.image_name import ImageName
+from podling.kit import file_error
 from podling.kubelet.image_credentials import Credential
 from podling.kubelet.image_pull_records import ImagePullCredentials, ImagePulledRecord, ImagePullSecret, PullRecords
 from podling.runtime.protocol import Image
@@ -123,7 +124,7 @@ class PullManager:
             await self._merge(name, image_ref, may)
         except OSError as error:
             # The intent stays, so that the image does not count as one that was always there.
-            log.error("record of the pulled image %s: %s", name, error)
+            log.error("record of the pulled image %s: %s", name, file_error.reason(error))
             self._running[name.canonical] -= 1
             return
         except BaseException:
@@ -170,7 +171,7 @@ class PullManager:
                         try:
                             await self._merge(name, image_ref, ImagePullCredentials(kubernetes_secrets=(secret,)))
                         except OSError as error:
-                            log.error("record of the pulled image %s: %s", name, error)
+                            log.error("record of the pulled image %s: %s", name, file_error.reason(error))
                     return True
         return False
 

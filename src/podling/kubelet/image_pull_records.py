@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, field
 
+from podling.kit import file_error
+
 log = logging.getLogger(__name__)
 
 API_VERSION = "kubelet.config.k8s.io/v1beta1"
@@ -75,7 +77,11 @@ class PullRecords:
                     raise ValueError("it is of another image")
             except (OSError, ValueError) as error:
                 # It says no more who may use the image, but still that not everybody may.
-                log.warning("%s cannot be read, so that credentials for its image are asked for anew: %s", path, error)
+                log.warning(
+                    "%s cannot be read, so that credentials for its image are asked for again: %s",
+                    path,
+                    file_error.reason(error),
+                )
                 record = ImagePulledRecord()
             self._records[path.name] = record
 

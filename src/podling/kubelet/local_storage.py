@@ -12,6 +12,7 @@ from pathlib import Path
 
 from podling.api.core.v1 import Pod
 from podling.api.resources import pod_limits
+from podling.kit import file_error
 from podling.kubelet.pod_context import PodContext
 from podling.kubelet.pod_worker import Ending, PodWorker
 from podling.kubelet.pod_workers import PodWorkers
@@ -41,7 +42,7 @@ class LocalStorageEviction:
                 try:
                     message = await self._excess(worker)
                 except (OSError, CRIError) as error:
-                    log.warning("local storage of pod %s: %s", worker.pod.metadata.name, error)
+                    log.warning("local storage of pod %s: %s", worker.pod.metadata.name, file_error.reason(error))
                     continue
                 if message:
                     self._context.recorder.event(worker.pod, "Warning", "Evicted", message)

@@ -26,6 +26,7 @@ from pathlib import Path
 from inotify_simple import INotify, flags
 from msgspec import Struct
 
+from podling.kit import file_error
 from podling.kubelet import log_files
 from podling.runtime.protocol import ContainerState, ContainerStatus, CRIError, EventType, NotFound, RuntimeService
 
@@ -107,7 +108,7 @@ class LogRotation:
             try:
                 await self._change(status.id, Path(status.log_path))
             except (OSError, CRIError) as error:
-                log.warning("log %s cannot be rotated: %s", status.log_path, error)
+                log.warning("log %s cannot be rotated: %s", status.log_path, file_error.reason(error))
 
     async def _change(self, container_id: str, path: Path) -> None:
         """Has the runtime change files; the event of that does the rest."""
@@ -135,7 +136,7 @@ class LogRotation:
         except FileNotFoundError:
             return False  # its Pod is gone
         except OSError as error:
-            log.warning("log %s cannot be rotated: %s", path, error)
+            log.warning("log %s cannot be rotated: %s", path, file_error.reason(error))
             return False
 
     def _follow(self, path: Path) -> None:
@@ -182,7 +183,7 @@ class LogRotation:
                     except FileNotFoundError:
                         pass  # removed with its Pod, or about to be changed once more
                     except OSError as error:
-                        log.warning("log %s cannot be rotated: %s", one.path, error)
+                        log.warning("log %s cannot be rotated: %s", one.path, file_error.reason(error))
 
     def _read(self, inotify: INotify) -> None:
         """Counts the changes that events tell of."""

@@ -37,6 +37,7 @@ from podling.api.status import ApiError
 from podling.api.validation.resource import is_extended
 from podling.client.backoff import Backoff
 from podling.client.client import Client, ConnectionFailed, EventType
+from podling.kit import file_error
 from podling.runtime.protocol import CRIError, ImageService, RuntimeCondition, RuntimeService
 
 log = logging.getLogger(__name__)
@@ -186,7 +187,7 @@ class NodeReporter:
             except ConnectionFailed:
                 await self._client.recovered(backoff.next())
             except (ApiError, CRIError, OSError) as error:
-                log.warning("node %s: %s", self._name, error)
+                log.warning("node %s: %s", self._name, file_error.reason(error))
                 await self._client.recovered(max(0.5, backoff.next()))
 
     def _labels(self) -> dict[str, str]:

@@ -22,6 +22,7 @@ from podling.api.resources import all_containers, is_sidecar
 from podling.api.status import ApiError
 from podling.client.backoff import Backoff
 from podling.client.client import ConnectionFailed
+from podling.kit import file_error
 from podling.kubelet import cgroups, pod_actions
 from podling.kubelet.container_config import sandbox_config
 from podling.kubelet.container_start import ContainerStarter
@@ -171,7 +172,7 @@ class PodWorker:
                 if wake_at is not None:
                     again = max(0.0, wake_at - time.time())
             except (CRIError, OSError) as error:
-                log.warning("pod %s: %s", describe(self.pod), error)
+                log.warning("pod %s: %s", describe(self.pod), file_error.reason(error))
                 again = self._retry.next()
             deadline = self._deadline()
             if deadline is not None:
@@ -322,7 +323,7 @@ class PodWorker:
             context.recorder.event(pod, "Warning", "FailedCreatePodSandBox", text)
             return False
         except OSError as error:
-            text = f"unable to ensure pod container exists: {error}"
+            text = f"unable to ensure pod container exists: {file_error.reason(error)}"
             context.recorder.event(pod, "Warning", "FailedCreatePodContainer", text)
             return False
         self._retry.reset()
@@ -480,7 +481,7 @@ class PodWorker:
                 await remove_pod(context, meta.uid)
                 break
             except (CRIError, OSError) as error:
-                log.warning("pod %s cannot be removed yet: %s", describe(self.pod), error)
+                log.warning("pod %s cannot be removed yet: %s", describe(self.pod), file_error.reason(error))
                 await asyncio.sleep(backoff.next())
         context.images.forget(meta.uid)
         await self._status.flush()

@@ -12,6 +12,7 @@ from podling.api.core.v1 import Pod
 from podling.client.backoff import Backoff
 from podling.client.client import EventType
 from podling.client.informer import Informer
+from podling.kit import file_error
 from podling.kubelet import cgroups
 from podling.kubelet.admission import admit
 from podling.kubelet.container_config import GRACE_ANNOTATION
@@ -146,7 +147,7 @@ class PodWorkers:
                 uids |= await asyncio.to_thread(self._uids_on_disk)
                 break
             except OSError as error:
-                log.warning("what earlier Pods left cannot be looked for yet: %s", error)
+                log.warning("what earlier Pods left cannot be looked for yet: %s", file_error.reason(error))
                 await asyncio.sleep(backoff.next())
         for uid in uids - self._workers.keys() - self._ended:
             tasks.create_task(self._remove_orphan(uid), name=f"orphan {uid}")
@@ -180,5 +181,7 @@ class PodWorkers:
                 await remove_pod(self._context, uid)
                 return
             except* (cri.CRIError, OSError) as errors:
-                log.warning("pod %s cannot be removed yet: %s", uid, errors.exceptions)
+                log.warning(
+                    "pod %s cannot be removed yet: %s", uid, "; ".join(map(file_error.reason, errors.exceptions))
+                )
             await asyncio.sleep(backoff.next())

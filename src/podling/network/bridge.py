@@ -23,8 +23,9 @@ from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import TypeVar
 
+from podling.kit import file_error
 from podling.network import forwarding, nftables
-from podling.network.errors import NetworkError, reason
+from podling.network.errors import NetworkError
 from podling.network.ipam import HostPort, Ipam, Lease, PodRange
 from podling.network.links import Links, veth_name
 from podling.runtime.protocol import PortMapping, RuntimeCondition, SandboxConfig
@@ -173,7 +174,9 @@ class Bridge:
         try:
             yield
         except OSError as error:
-            raise NetworkError("NetworkSetupFailed", f"network of bridge {self._name}: {reason(error)}") from error
+            raise NetworkError(
+                "NetworkSetupFailed", f"network of bridge {self._name}: {file_error.reason(error)}"
+            ) from error
 
     async def _replace_rules(self) -> None:
         leases = await self._run(self._ipam.leases)

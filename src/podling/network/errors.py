@@ -10,9 +10,3 @@ class NetworkError(CRIError):
 
     AddressesExhausted, HostPortConflict, RangeOverlap, BridgeInUse, InvalidConfiguration, NetworkSetupFailed.
     """
-
-
-def reason(error: OSError) -> str:
-    """Return what the system refused and why, in words: the file, if there is one, and no error number."""
-    text = error.strerror or str(error)
-    return f"{error.filename}: {text}" if error.filename else text

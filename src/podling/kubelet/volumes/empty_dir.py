@@ -11,6 +11,7 @@ from pathlib import Path
 
 from podling.api.core.v1 import Pod, Volume
 from podling.api.resources import pod_limits
+from podling.kit import file_error
 from podling.kubelet.volumes.plugin import VolumeError, mount_tmpfs
 
 _MODE = 0o777
@@ -35,7 +36,7 @@ class EmptyDir:
             if source.medium == "Memory" and not os.path.ismount(directory):
                 mount_tmpfs(directory, _tmpfs_options(pod, volume, group, self._memory))
         except OSError as error:
-            raise VolumeError(volume.name, f"{error.filename}: {error.strerror}") from error
+            raise VolumeError(volume.name, file_error.reason(error, directory)) from error
 
 
 def _make(directory: Path, group: int | None) -> None:

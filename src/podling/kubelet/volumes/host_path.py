@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from podling.api.core.v1 import Volume
+from podling.kit import file_error
 from podling.kubelet.volumes.plugin import Mounted, VolumeError
 
 _CHECKS: dict[str, tuple[Callable[[int], bool], str]] = {
@@ -43,5 +44,5 @@ class HostPath:
                 if not path.exists() or not check(path.stat().st_mode):
                     raise VolumeError(volume.name, f"hostPath type check failed: {path} {text}")
         except OSError as error:
-            raise VolumeError(volume.name, f"{path}: {error.strerror}") from error
+            raise VolumeError(volume.name, file_error.reason(error, path)) from error
         return Mounted(path)

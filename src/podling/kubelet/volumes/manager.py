@@ -9,6 +9,7 @@ from pathlib import Path
 
 from podling.api.core.v1 import Pod, Volume
 from podling.api.quantity import Quantity
+from podling.kit import file_error
 from podling.kubelet.env import ObjectSource
 from podling.kubelet.pod_paths import PodPaths
 from podling.kubelet.volumes import atomic_writer
@@ -95,7 +96,7 @@ def _show(volume: Volume, directory: Path, content: Payload, group: int | None) 
     except ValueError as error:
         raise VolumeError(volume.name, str(error)) from error
     except OSError as error:
-        raise VolumeError(volume.name, f"{error.filename}: {error.strerror}") from error
+        raise VolumeError(volume.name, file_error.reason(error, directory)) from error
 
 
 def _mounts_below(root: Path) -> list[Path]:

@@ -13,6 +13,7 @@ import os
 import stat
 from pathlib import Path
 
+from podling.kit import file_error
 from podling.kubelet.env import ConfigError
 from podling.kubelet.volumes.plugin import bind, unmount
 
@@ -59,8 +60,9 @@ def open_subpath(volume: Path, relative: str, volume_name: str, container: str) 
         raise ConfigError(f"{failure}: subPath must be relative and must not contain '..'")
     # The directories from the volume's root to where the walk is: a link's ".." goes back along them, not to wherever a
     # container moves them meanwhile.
-    walked = [os.open(os.path.realpath(volume), _FLAGS)]
+    walked: list[int] = []
     try:
+        walked.append(os.open(os.path.realpath(volume), _FLAGS))
         mode = stat.S_IMODE(os.fstat(walked[0]).st_mode)
         pending, links = relative.split("/")[::-1], 0
         while pending:
@@ -82,7 +84,7 @@ def open_subpath(volume: Path, relative: str, volume_name: str, container: str) 
                     raise ConfigError(f"{failure}: {relative} is more than {_MAX_DEPTH} directories deep")
         return walked.pop()
     except OSError as error:
-        raise ConfigError(f"{failure}: {error.strerror}") from error
+        raise ConfigError(f"{failure}: {file_error.reason(error, relative)}") from error
     finally:
         for descriptor in walked:
             os.close(descriptor)
