@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from podling.kit import file_error
 from podling.runtime import tree
 from podling.runtime.native import bundle, oci, stop_signal
 from podling.runtime.native.host import Host
@@ -128,7 +129,9 @@ class Container:
             except BaseException as error:
                 await self._host.workers.run(bundle.remove_traces, self._host, self.id)
                 if isinstance(error, OSError):
-                    raise CRIError("CreateContainerError", f"cannot make the container: {error}") from error
+                    raise CRIError(
+                        "CreateContainerError", f"cannot make the container: {file_error.reason(error)}"
+                    ) from error
                 raise
             self._publish(EventType.CREATED)
 
@@ -173,7 +176,9 @@ class Container:
             try:
                 started = await self._host.workers.run(self._start)
             except (CRIError, OSError) as error:
-                message = oci.create_error(oci.explain(error.message if isinstance(error, CRIError) else str(error)))
+                message = oci.create_error(
+                    oci.explain(error.message if isinstance(error, CRIError) else file_error.reason(error))
+                )
                 await self._start_failed(message)
                 raise CRIError("StartError", message) from error
             self.record = started
@@ -426,7 +431,9 @@ class Container:
         try:
             await self._host.workers.run(self._host.cgroups.apply, self.record.cgroup, resources)
         except OSError as error:
-            raise CRIError("UpdateFailed", f"cannot change the resources of container {self.id}: {error}") from error
+            raise CRIError(
+                "UpdateFailed", f"cannot change the resources of container {self.id}: {file_error.reason(error)}"
+            ) from error
         changed = {name: value for name, value in msgspec.structs.asdict(resources).items() if value not in (None, {})}
         self.record.resources = msgspec.structs.replace(self.record.resources, **changed)
         await self._save()

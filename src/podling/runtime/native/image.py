@@ -19,6 +19,7 @@ import msgspec
 
 from podling.api import image_name
 from podling.api.image_name import ImageName
+from podling.kit import file_error
 from podling.runtime import tree
 from podling.runtime.native import (
     image_archive,
@@ -325,7 +326,7 @@ class ImageStore:
         try:
             await self._forget(stored.id)
         except OSError as e:
-            raise CRIError("ImageRemoveFailed", f'failed to remove image "{image}": {e}') from None
+            raise CRIError("ImageRemoveFailed", f'failed to remove image "{image}": {file_error.reason(e)}') from None
         await self._sweep()
 
     async def remove_name(self, image: str) -> Image | None:
@@ -344,7 +345,9 @@ class ImageStore:
             async with self._skopeo.writing():
                 await asyncio.to_thread(self._metadata.forget_name, stored.id, name)
         except OSError as e:
-            raise CRIError("ImageRemoveFailed", f'failed to remove the name "{image}": {e}') from None
+            raise CRIError(
+                "ImageRemoveFailed", f'failed to remove the name "{image}": {file_error.reason(e)}'
+            ) from None
         return await self.image_status(stored.id)
 
     async def pin(self, image: str, *, pinned: bool = True) -> None:
@@ -421,7 +424,9 @@ class ImageStore:
                     await self._skopeo.run("copy", *blobs, f"oci:{layout}", target, lock=lock, progress=progress)
             new.replace(path)
         except (SkopeoError, OSError) as e:
-            raise CRIError("ImageSaveFailed", f'failed to save image "{image}" to {path}: {e}') from None
+            raise CRIError(
+                "ImageSaveFailed", f'failed to save image "{image}" to {path}: {file_error.reason(e)}'
+            ) from None
         finally:
             new.unlink(missing_ok=True)
 

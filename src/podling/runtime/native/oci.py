@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from podling.kit import file_error
 from podling.runtime.native import spawn, syscalls
 from podling.runtime.native.state import Layout
 from podling.runtime.protocol import CRIError
@@ -82,7 +83,7 @@ class OCIRuntime:
             try:
                 done = self.command("run", "--bundle", directory, name)
             except OSError as error:
-                return str(error)
+                return file_error.reason(error)
             message = explain(done.stderr)
             # It must be that executable: a program that does not find itself, or the root file system, says so as well.
             missing = re.search(rf"{_PROBE}\b.*(not found|no such file)", message, re.IGNORECASE | re.DOTALL)

@@ -45,7 +45,10 @@ def profile(seccomp: Seccomp, capabilities: Sequence[str]) -> dict[str, Any] | N
         return translate(_load(path, path.stat().st_mtime_ns), capabilities)
     except FileNotFoundError as error:
         raise CRIError("CreateContainerError", f"seccomp profile {path} does not exist") from error
-    except (OSError, msgspec.MsgspecError, TypeError, AttributeError, KeyError, ValueError) as error:
+    except OSError as error:
+        text = f"cannot load seccomp profile {path}: {error.strerror}"
+        raise CRIError("CreateContainerError", text) from error
+    except (msgspec.MsgspecError, TypeError, AttributeError, KeyError, ValueError) as error:
         raise CRIError("CreateContainerError", f"cannot load seccomp profile {path}: {error}") from error
 
 
