@@ -167,3 +167,39 @@ def test_server_side_apply_says_that_it_is_missing(api: Api, config_maps: str) -
         answer = api.patch(f"{config_maps}/a?fieldManager=me", {"metadata": {"name": "a"}}, media_type)
         assert answer.code == 415
         assert answer.message.startswith("server-side apply is not implemented by Podling yet - accepted media types")
+
+
+def test_a_service_tells_that_it_carries_no_traffic(api: Api) -> None:
+    path = "/api/v1/namespaces/default/services"
+    given = {"metadata": {"generateName": "s-"}, "spec": {"ports": [{"port": 80}]}}
+    assert api.post(f"{path}?dryRun=All", given).headers.get_all("Warning") is None
+    (warning,) = api.post(path, given).headers.get_all("Warning") or [""]
+    assert "the Service carries no traffic" in warning
+    assert "not implemented by Podling yet" in warning
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "what"),
+    [
+        ("/apis/apps/v1/namespaces/default/deployments", 404, "deployments.apps"),
+        ("/apis/batch/v1/jobs", 404, "jobs.batch"),
+        ("/api/v1/persistentvolumes/a", 404, "persistentvolumes"),
+        ("/api/v1/namespaces/default/pods/a/exec?command=ls", 501, "pods/exec"),
+        ("/api/v1/namespaces/default/pods/a/attach", 501, "pods/attach"),
+        ("/api/v1/namespaces/default/pods/a/portforward", 404, "pods/portforward"),
+        ("/api/v1/namespaces/default/services/a/proxy", 404, "services/proxy"),
+    ],
+)
+def test_what_is_missing_is_named(api: Api, path: str, code: int, what: str) -> None:
+    for method in ("GET", "POST"):
+        answer = api.request(method, path, {} if method == "POST" else None)
+        assert (answer.code, answer.json["code"]) == (code, code)
+        assert answer.message.endswith(f"{what} is not implemented by Podling yet")
+
+
+@pytest.mark.parametrize(
+    "path", ["/apis/apps/v1/namespaces/default/gadgets", "/api/v1/namespaces/default/pods/a/gadget"]
+)
+def test_what_nobody_has_is_not_found(api: Api, path: str) -> None:
+    answer = api.get(path)
+    assert (answer.code, answer.message) == (404, "the server could not find the requested resource")

@@ -65,6 +65,14 @@ def no_route() -> ApiError:
     return _error(404, "NotFound", "the server could not find the requested resource", StatusDetails())
 
 
+def not_implemented(what: str, *, stream: bool = False) -> ApiError:
+    """A part of Kubernetes that is missing here; clients go on as with an older server that lacks it."""
+    message = f"{what} is not implemented by Podling yet"
+    if stream:
+        return _error(501, "NotImplemented", message, StatusDetails())
+    return _error(404, "NotFound", f"the server could not find the requested resource: {message}", StatusDetails())
+
+
 def already_exists(resource: Resource | str, name: str) -> ApiError:
     return _error(
         409, "AlreadyExists", f"{_qualified(resource)} {quote(name)} already exists", _details(resource, name)

@@ -14,7 +14,7 @@ from podling.api.core.v1 import Pod
 from podling.api.fields import EVERYTHING
 from podling.api.meta.v1 import ListMeta, Status, StatusDetails
 from podling.api.scheme import Resource
-from podling.apiserver import list_body, nonresource, responses, reviews, routing
+from podling.apiserver import list_body, nonresource, not_implemented, responses, reviews, routing
 from podling.apiserver.authentication import impersonated
 from podling.apiserver.authorization import Attributes, denial, is_public
 from podling.apiserver.call import Call
@@ -150,7 +150,9 @@ class RequestHandler:
             metadata = ListMeta(resource_version=str(self._state.store.revision))
             return await responses.send(call, list_body.empty(empty, f"{info.group}/{info.version}", metadata))
         resource = scheme.by_plural(info.group, info.version, info.resource)
-        if resource is None or info.rest or (info.namespace and not _in_namespace(resource, info)):
+        if resource is None:
+            raise not_implemented.refusal(info)
+        if info.rest or (info.namespace and not _in_namespace(resource, info)):
             raise status.no_route()
         handler = _handler(resource, info)
         self._route(call, resource)
@@ -188,7 +190,7 @@ def _handler(resource: Resource, info: RequestInfo) -> Handler:
         if special is None and info.subresource == "status" and resource.subresource("status") is not None:
             special = _STATUS
         if special is None:
-            raise status.no_route()
+            raise not_implemented.refusal(info)
         handler = special.get(info.verb)
     else:
         handler = _VERBS.get(info.verb) if info.verb in resource.verbs else None

@@ -174,6 +174,7 @@ class Registry(Generic[T]):
                 _check_unset(metadata.resource_version)
                 encoder = Encoder(obj)
                 await self.store.create(key, encoder)
+                caller.warnings.extend(self.strategy.shortcomings(obj))
                 return Result(encoder.value, created=True)
             except KeyExists:
                 undo()

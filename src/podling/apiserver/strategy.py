@@ -79,6 +79,10 @@ class Strategy(Generic[T]):
         """What to warn the creator of."""
         return validation.warnings(obj)
 
+    def shortcomings(self, obj: T) -> list[str]:
+        """Return what to warn the creator of once the object is stored: what Podling does not do for it yet."""
+        return []
+
     def begin_create(self, obj: T) -> Undo:
         """Takes what the object needs beside its own record; what is returned gives it back if the write fails."""
         return nothing

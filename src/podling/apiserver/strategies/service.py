@@ -16,6 +16,10 @@ from podling.apiserver.strategy import Strategy, Undo
 
 HEADLESS = "None"
 _EXTERNAL_NAME = "ExternalName"
+_NO_TRAFFIC = (
+    "the Service carries no traffic: its addresses and its DNS name are not implemented by Podling yet, "
+    "use the addresses in its Endpoints"
+)
 
 
 class ServiceStrategy(Strategy[Service]):
@@ -25,6 +29,9 @@ class ServiceStrategy(Strategy[Service]):
         super().__init__(resource)
         self._cluster_ips = cluster_ips
         self._node_ports = node_ports
+
+    def shortcomings(self, obj: Service) -> list[str]:
+        return [_NO_TRAFFIC]
 
     def assume(self, obj: Service) -> None:
         """Marks what a stored Service has as taken."""
