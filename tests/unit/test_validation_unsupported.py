@@ -163,5 +163,20 @@ def test_what_is_probably_not_meant_is_warned_of(manifest: str, text: str) -> No
     assert validation.warnings(make(manifest)) == [text]
 
 
+REPEATED = {
+    "files of one name": "spec: {volumes: [{name: v, configMap: {name: c, items: [%s]}}]}"
+    % ("{key: a, path: p}," * 2999),
+    "files in projections": "spec: {volumes: [{name: v, projected: {sources: [%s]}}]}"
+    % ("{secret: {name: c, items: [{key: a, path: p}]}}," * 2999),
+    "ports": "container: {ports: [%s]}" % ("{containerPort: 80}," * 2999),
+}
+
+
+@pytest.mark.parametrize("manifest", REPEATED.values(), ids=REPEATED)
+def test_what_is_listed_thousands_of_times_is_not_compared_in_pairs(manifest: str) -> None:
+    """Each pair would be a warning: millions of them."""
+    assert 0 < len(validation.warnings(make(manifest))) < 100_000
+
+
 def test_an_ordinary_pod_gets_no_warning() -> None:
     assert validation.warnings(make("container: {ports: [{containerPort: 80}], env: [{name: A}, {name: B}]}")) == []

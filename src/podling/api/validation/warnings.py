@@ -6,6 +6,7 @@ Source: pkg/api/pod/warnings.go and pkg/api/service/warnings.go of Kubernetes 1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from podling.api import names
@@ -44,6 +45,9 @@ _DEPRECATED_ANNOTATIONS = {
     "security.alpha.kubernetes.io/sysctls": _SYSCTLS_FIELD,
     "security.alpha.kubernetes.io/unsafe-sysctls": _SYSCTLS_FIELD,
 }
+_COMPARED = 256
+"""Ports of a Pod, or files of a volume, that are compared with one another, the first ones: a Pod may list a hundred thousand,
+and each pair can be a warning. An answer has room for fewer."""
 _SECCOMP_FIELD = 'non-functional in v1.27+; use the "seccompProfile" field instead'
 _NULL_SELECTOR = "a null labelSelector results in matching no pod"
 
@@ -165,6 +169,7 @@ def _containers(spec: PodSpec, annotations: Mapping[str, str], found: list[str])
 def _ports(spec: PodSpec, found: list[str]) -> None:
     by_number: dict[tuple[int, str], list[tuple[Path, ContainerPort]]] = {}
     by_name: dict[str, Path] = {}
+    compared = 0
     for container, path in containers_with_path(spec, _SPEC):
         for i, port in enumerate(container.ports):
             at = path.child("ports").index(i)
@@ -175,6 +180,9 @@ def _ports(spec: PodSpec, found: list[str]) -> None:
                     f"HostIP:{port.host_ip}}}"
                 )
                 found.append(f"{at}: hostIP set without hostPort: {shown}")
+            compared += 1
+            if compared > _COMPARED:
+                continue
             others = by_number.setdefault((port.container_port, port.protocol), [])
             for where, other in others:
                 other_port = other.host_port
@@ -288,7 +296,7 @@ def _projected_files(source: VolumeProjection) -> list[_File]:
 def _overlapping(files: Iterable[_File], where: str) -> list[str]:
     found: list[str] = []
     seen: list[_File] = []
-    for file in files:
+    for file in islice(files, _COMPARED):
         this = _File(file.path.rstrip("/"), file.source)
         if not this.path:
             continue
