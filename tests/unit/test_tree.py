@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 from podling.runtime import tree
@@ -53,3 +54,16 @@ def test_usage_and_removal_do_not_follow_links(tmp_path: Path) -> None:
     assert tree.usage(tmp_path / "root")[0] < 65536
     tree.remove(tmp_path / "root")
     assert (tmp_path / "outside" / "kept").exists()
+
+
+def test_measuring_does_not_remember_every_file(tmp_path: Path) -> None:
+    """As many as a disk has inodes: the agent would need a gigabyte for those of one container."""
+    for number in range(10_000):
+        (tmp_path / str(number)).touch()
+    tracemalloc.start()
+    try:
+        assert tree.usage(tmp_path)[1] == 10_001
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 500_000

@@ -26,27 +26,34 @@ def remove(path: Path) -> None:
 def usage(path: Path) -> tuple[int, int]:
     """(allocated bytes, inodes) of a file, or of a directory with all that is below it. Blocks, as long as it is large.
 
-    What goes meanwhile does not count. Raises OSError.
+    What goes meanwhile does not count. Only files with several names are remembered, to count them once: a container can make
+    millions of files. Raises OSError.
     """
-    found: dict[tuple[int, int], int] = {}
+    linked: set[tuple[int, int]] = set()
     pending = [str(path)]
+    used = inodes = 0
     with contextlib.suppress(FileNotFoundError):
-        status = os.lstat(path)
-        found[status.st_dev, status.st_ino] = status.st_blocks * 512
+        used, inodes = os.lstat(path).st_blocks * 512, 1
     while pending:
         try:
             with os.scandir(pending.pop()) as entries:
                 for entry in entries:
                     with contextlib.suppress(FileNotFoundError):
                         status = entry.stat(follow_symlinks=False)
-                        found[status.st_dev, status.st_ino] = status.st_blocks * 512
                         if entry.is_dir(follow_symlinks=False):
                             pending.append(entry.path)
+                        elif status.st_nlink > 1:
+                            identity = status.st_dev, status.st_ino
+                            if identity in linked:
+                                continue
+                            linked.add(identity)
+                        used += status.st_blocks * 512
+                        inodes += 1
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:  # a path longer than the kernel takes
             return _du(path, "--block-size=1"), _du(path, "--inodes")
-    return sum(found.values()), len(found)
+    return used, inodes
 
 
 def _du(path: Path, what: str) -> int:
