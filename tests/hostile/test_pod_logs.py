@@ -51,7 +51,8 @@ def printed(lines: list[bytes]) -> list[int]:
         _, _, tag, text = line.split(b" ", 3)
         begun += text
         if tag == b"F":
-            numbers.append(int(begun))
+            if begun:  # else only the line feed has come in the second part, and the first was not read
+                numbers.append(int(begun))
             begun = b""
     return numbers
 

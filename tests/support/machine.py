@@ -46,8 +46,12 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
     if before is None:
         return
     factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+    parent = factory.getbasetemp().parent
+    for link in parent.glob("*current"):
+        if not link.exists():  # leads to this run's directory, which is gone
+            link.unlink()
     with suppress(OSError):  # holds what failed tests and other runs left to be read
-        factory.getbasetemp().parent.rmdir()
+        parent.rmdir()
     if left := machine_state.left_since(before, scope=SCOPE):
         print("\n\nOn this machine, after the tests:", *left, sep="\n  ")
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
