@@ -33,15 +33,20 @@ def log_of(cluster: Cluster, name: str) -> Path:
 
 
 def on_disk(directory: Path) -> int:
-    """Bytes that the files of a log take now, each file once, whatever its names."""
-    blocks = {}
-    for entry in os.scandir(directory):
-        try:
-            status = os.stat(entry.path)
-        except FileNotFoundError:
-            continue
-        blocks[status.st_ino] = status.st_blocks * 512
-    return sum(blocks.values())
+    """Bytes that the files of a log take now, each file once, whatever its names.
+
+    A look during which files come or go says nothing of any one moment, and is repeated.
+    """
+    while True:
+        begun, blocks = directory.stat().st_mtime_ns, {}
+        for entry in os.scandir(directory):
+            try:
+                status = os.stat(entry.path)
+            except FileNotFoundError:
+                continue
+            blocks[status.st_ino] = status.st_blocks * 512
+        if directory.stat().st_mtime_ns == begun:
+            return sum(blocks.values())
 
 
 def printed(lines: list[bytes]) -> list[int]:
