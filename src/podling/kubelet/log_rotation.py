@@ -197,9 +197,6 @@ class LogRotation:
                 self._changed[known] = None
 
     def _rotate(self, inotify: INotify, one: _Log) -> None:
-        if log_files.kept(one.path).exists() and not log_files.in_use(one.path):
-            # Before the full file joins them: until the thread runs again a flood may have filled another one.
-            log_files.prune(one.path, self._policy.max_files - 2)
         changed = log_files.keep(one.path)
         # Every change before now has its event in the queue: read, they number the file in use, unless it has just
         # changed once more.
