@@ -40,7 +40,7 @@ class Merge(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def null() -> None:
-    """Default of times that are encoded as null when they are unset: unlike None it is no default that msgspec omits."""
+    """Default of times that are encoded as null when they are unset. msgspec would omit None."""
 
 
 def empty_list() -> list[Any]:

@@ -77,7 +77,7 @@ async def keep(state: State, cluster_ips: ClusterIPs, *, address: str, port: int
 
 
 async def _notice(state: State, kind: type[Any], namespace: str, name: str, changed: asyncio.Event) -> None:
-    """Sets the event after each change of the object, or of any object of the kind if there is no name."""
+    """Set the event after each change of the object, or of any object of the kind if `name` is empty."""
     registry = state.registry(kind)
     prefix = registry.key(namespace, name) if name else registry.prefix()
     while True:

@@ -226,7 +226,7 @@ def _attributes(info: RequestInfo, query: Mapping[str, str]) -> Attributes:
 
 
 def _check_timeout(query: Mapping[str, str]) -> None:
-    """Raises ApiError (400) where the client's `timeout` is no duration; the value itself is the client's own limit."""
+    """Raise ApiError (400) unless the client's `timeout` is a duration. Only the client itself keeps to its value."""
     try:
         go.parse_duration(query.get("timeout") or "0")
     except ValueError as error:

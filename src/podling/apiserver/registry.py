@@ -67,7 +67,7 @@ class Encoder(Generic[T]):
         self.value = b""
 
     def __call__(self, revision: int) -> bytes:
-        """Raises ApiError (500): what could not be read back is never stored, whoever computed it wrong."""
+        """Raise ApiError (500) for an object that could not be read back; such an object is never stored."""
         self.obj.metadata.resource_version = str(revision)
         self.value = codec.encode(self.obj)
         try:

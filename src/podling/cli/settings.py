@@ -219,7 +219,7 @@ def _read(path: Path, data_dir: Path) -> Settings | None:
 
 
 def existing(data_dir: Path) -> Settings:
-    """As find(), but raises CommandError if there is no cluster."""
+    """Return what find() returns. Raises CommandError if there is no cluster."""
     settings = find(data_dir)
     if settings is None:
         raise CommandError(f"no cluster in {data_dir} (`{Settings(data_dir=data_dir).command('up')}` makes one)")
@@ -340,13 +340,13 @@ def _size(text: str) -> int:
     except ValueError:
         size = 0
     if size < _SMALLEST_LOG:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size of at least 64Ki, as 10Mi or 500k")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size of at least 64Ki, such as 10Mi or 500k")
     return size
 
 
 def _files(text: str) -> int:
     if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 2")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 2")
     return int(text)
 
 

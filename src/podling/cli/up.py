@@ -64,7 +64,7 @@ def _up(args: argparse.Namespace) -> int:
 def _full_disk_named(settings: Settings) -> Iterator[None]:
     """A cluster that exists may start on a full disk, and is needed there to delete Pods. If it fails, that is why.
 
-    The logs then do not tell: there is no room for them.
+    The logs say nothing then, since there is no room to write them.
     """
     try:
         yield
