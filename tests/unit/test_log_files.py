@@ -40,8 +40,8 @@ def test_files_that_were_changed_are_kept_up_to_their_number_and_the_oldest_go(t
 @pytest.mark.parametrize("files", [2, 3, 5, 10])
 @pytest.mark.parametrize("size", [64 << 10, 10 << 20])
 def test_all_files_together_stay_below_1_2_times_the_promise(files: int, size: int) -> None:
-    assert log_files.largest(size, files) * (files + 1) <= 1.2 * size * files
-    assert log_files.largest(size, files) >= 0.7 * size
+    assert log_files.largest(size, files) * (files + 2) <= 1.2 * size * files
+    assert log_files.largest(size, files) > 32 << 10  # what conmon writes at a time
 
 
 def test_a_file_that_is_deleted_gives_back_its_space_though_a_reader_holds_it(tmp_path: Path) -> None:

@@ -25,10 +25,11 @@ _BLOCK = 4096
 def largest(max_bytes: int, max_files: int) -> int:
     """Return the size at which the runtime must change files.
 
-    Between a change and the end of the oldest file there is one file more than `max_files`; with the factor, all of them
-    together never exceed 1.2 times what the node promises.
+    While the agent keeps a full file and has not yet deleted the oldest one there is one file more than `max_files`; if a flood
+    fills the next file before the agent's thread runs again, there are two. A further change gives up a file that has no second
+    name. With the factor, all of them together never exceed 1.2 times what the node promises.
     """
-    return min(max_bytes, max_bytes * max_files * 12 // (10 * (max_files + 1)) - _BLOCK)
+    return min(max_bytes, max_bytes * max_files * 12 // (10 * (max_files + 2)) - _BLOCK)
 
 
 def kept(path: Path) -> Path:
