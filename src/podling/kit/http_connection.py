@@ -120,8 +120,7 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._answering = self._answering or bool(self._messages)
-        if self._answering:
+        if self._answering or self._messages:
             return  # the handler bounds what it reads, and the parser how many requests wait
         self._surplus += len(data)
         limit = MAX_HEAD if self._body is None or self._body.is_eof() else MAX_UNREAD
@@ -139,7 +138,7 @@ class Connection(RequestHandler):
         try:
             return await handler(request)
         finally:
-            self._answering = bool(self._messages)
+            self._answering = False
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
