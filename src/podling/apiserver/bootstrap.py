@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from typing import Any, cast
 
 from podling.api import codec, defaults
@@ -57,12 +57,12 @@ async def keep(state: State, cluster_ips: ClusterIPs, *, address: str, port: int
     changed = asyncio.Event()
     backoff = Backoff(initial=0.1, maximum=10.0, factor=2.0)
     async with asyncio.TaskGroup() as tasks:
-        for kind, namespace, name in (
-            (Namespace, "", ""),
-            (Service, "default", SERVICE),
-            (Endpoints, "default", SERVICE),
+        for kind, namespace, names in (
+            (Namespace, "", NAMESPACES),
+            (Service, "default", (SERVICE,)),
+            (Endpoints, "default", (SERVICE,)),
         ):
-            tasks.create_task(_notice(state, kind, namespace, name, changed), name=f"watch of {kind.__name__}")
+            tasks.create_task(_notice(state, kind, namespace, names, changed), name=f"watch of {kind.__name__}")
         while True:
             await changed.wait()
             changed.clear()
@@ -76,10 +76,13 @@ async def keep(state: State, cluster_ips: ClusterIPs, *, address: str, port: int
                 backoff.reset()
 
 
-async def _notice(state: State, kind: type[Any], namespace: str, name: str, changed: asyncio.Event) -> None:
-    """Set the event after each change of the object, or of any object of the kind if `name` is empty."""
+async def _notice(
+    state: State, kind: type[Any], namespace: str, names: Collection[str], changed: asyncio.Event
+) -> None:
+    """Set the event after each change of one of the objects."""
     registry = state.registry(kind)
-    prefix = registry.key(namespace, name) if name else registry.prefix()
+    keys = frozenset(registry.key(namespace, name) for name in names)
+    prefix = min(keys) if len(keys) == 1 else registry.prefix(namespace)
     while True:
         # What happened before the watch begins is seen by the pass that follows.
         stream = cast(AsyncGenerator[Event, None], state.store.watch(prefix, since=state.store.revision))
@@ -87,7 +90,7 @@ async def _notice(state: State, kind: type[Any], namespace: str, name: str, chan
         with contextlib.suppress(Compacted):
             async with contextlib.aclosing(stream):
                 async for event in stream:
-                    if not name or event.key == prefix:
+                    if event.key in keys:
                         changed.set()
 
 
