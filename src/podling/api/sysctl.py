@@ -69,8 +69,7 @@ class Allowlist(Struct, frozen=True):
             normal = normalize(pattern)
             prefix = normal.removesuffix("*")
             if not namespace(prefix):
-                kind = "sysctl" if prefix == normal else "sysctls"
-                raise ValueError(f'the {kind} "{normal}" are not known to be namespaced')
+                raise ValueError(f'the sysctls "{prefix}" are not known to be namespaced')
             (names if prefix == normal else prefixes).append(prefix)
         return cls(frozenset(names), tuple(prefixes))
 
