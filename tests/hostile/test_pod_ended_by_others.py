@@ -57,9 +57,9 @@ def test_the_containers_of_a_pod_that_others_ended_are_stopped_and_the_status_is
     cluster.kubectl("delete", "pod", name, "--timeout=30s")
 
 
-def test_host_port_and_cpu_are_given_away_when_they_are_really_free(cluster: Cluster) -> None:
-    first, second = unique("first"), unique("second")
-    port: dict[str, Any] = {"ports": [{"containerPort": 80, "hostPort": 31_999}]}
+def one_ends_and_another_waits(cluster: Cluster, first: str, second: str, *, host_port: int) -> None:
+    """The first Pod is marked as Failed, and its container goes on; the second is bound and wants the same port."""
+    port: dict[str, Any] = {"ports": [{"containerPort": 80, "hostPort": host_port}]}
     cluster.apply(held(first, **port))
     cluster.wait(f"pod/{first}", "condition=Ready")
     with cluster.kubectl_lines("logs", "-f", first) as lines:
@@ -68,6 +68,11 @@ def test_host_port_and_cpu_are_given_away_when_they_are_really_free(cluster: Clu
         assert next(lines) == "asked"
     cluster.apply(pod(second, container(**port)))
     cluster.wait(f"pod/{second}", "condition=PodScheduled")
+
+
+def test_host_port_and_cpu_are_given_away_when_they_are_really_free(cluster: Cluster) -> None:
+    first, second = unique("first"), unique("second")
+    one_ends_and_another_waits(cluster, first, second, host_port=31_999)
     # What came after it is served; it waits.
     third = unique("third")
     cluster.apply(pod(third))
@@ -83,15 +88,7 @@ def test_host_port_and_cpu_are_given_away_when_they_are_really_free(cluster: Clu
 
 def test_a_pod_that_waits_for_room_can_be_deleted(cluster: Cluster) -> None:
     first, second = unique("first"), unique("second")
-    port: dict[str, Any] = {"ports": [{"containerPort": 80, "hostPort": 31_998}]}
-    cluster.apply(held(first, **port))
-    cluster.wait(f"pod/{first}", "condition=Ready")
-    with cluster.kubectl_lines("logs", "-f", first) as lines:
-        assert next(lines) == "ready"
-        say(cluster, first, "Failed")
-        assert next(lines) == "asked"
-    cluster.apply(pod(second, container(**port)))
-    cluster.wait(f"pod/{second}", "condition=PodScheduled")
+    one_ends_and_another_waits(cluster, first, second, host_port=31_998)
     cluster.kubectl("delete", "pod", second, "--timeout=30s")
     let_go(cluster, first)
     cluster.kubectl("delete", "pod", first, "--timeout=30s")
