@@ -81,11 +81,12 @@ class ServiceAccountTokensController:
 
     async def _account_of(self, secret: Secret) -> ServiceAccount | None:
         meta = secret.metadata
-        account = self._accounts.get(meta.namespace, meta.annotations[ACCOUNT_NAME])
+        name = meta.annotations.get(ACCOUNT_NAME, "")
+        account = self._accounts.get(meta.namespace, name)
         if account is None or not _belongs(secret, account):
             # The view may be behind, and a deletion cannot be taken back.
             try:
-                account = await self._client.get(ServiceAccount, meta.annotations[ACCOUNT_NAME], meta.namespace)
+                account = await self._client.get(ServiceAccount, name, meta.namespace)
             except ApiError as error:
                 if error.code != 404:
                     raise
