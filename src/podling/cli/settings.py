@@ -48,9 +48,11 @@ class Settings:
     image_gc_low_threshold: int = 80
     image_minimum_gc_age: int = 120
     image_maximum_gc_age: int = 0
-    container_log_max_size: int = 10 << 20
-    container_log_max_files: int = 5
     """Ages in seconds; no maximum: 0."""
+    container_log_max_size: int = 10 << 20
+    """Bytes of one file of a container's log."""
+    container_log_max_files: int = 5
+    """Files of a container's log, the one in use included."""
     allowed_unsafe_sysctls: str = ""
 
     @property

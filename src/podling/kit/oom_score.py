@@ -71,9 +71,8 @@ def neutral() -> Iterator[None]:
 def _change(score: int) -> None:
     """Set the score where it is another than the process has outside of `neutral`, or back."""
     if _own != NEUTRAL:
-        with contextlib.suppress(
-            PermissionError
-        ):  # a score above 0 that was given with privilege; nothing depends on it
+        # A score above 0 may have been given with privilege; nothing depends on getting it back.
+        with contextlib.suppress(PermissionError):
             _set(score)
 
 
