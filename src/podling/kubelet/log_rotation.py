@@ -18,7 +18,7 @@ import logging
 import os
 import select
 import threading
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
@@ -63,7 +63,9 @@ class LogRotation:
         self._lock = threading.Lock()
         """Held, by threads alone, while the logs followed or the files of one change."""
         self._inotify: INotify | None = None
-        self._logs: dict[tuple[int, str], _Log] = {}
+        self._logs: dict[Path, _Log] = {}
+        self._watched: dict[int, dict[str, _Log]] = {}
+        """The logs by watch, which is one for all attempts of a container, and by name."""
         self._changed: dict[_Log, None] = {}
 
     async def run(self) -> None:
@@ -86,6 +88,7 @@ class LogRotation:
         with self._lock:
             self._inotify = None
             self._logs.clear()
+            self._watched.clear()
             self._changed.clear()
 
     async def _follow_runtime(self) -> None:
@@ -140,15 +143,15 @@ class LogRotation:
             return False
 
     def _follow(self, path: Path) -> None:
-        if self._inotify is None or any(one.path == path for one in self._logs.values()):
+        if self._inotify is None or path in self._logs:
             return
         watch = self._inotify.add_watch(str(path.parent), flags.MOVED_TO | flags.CREATE)
-        one = self._logs[watch, path.name] = _Log(path, watch)
+        one = self._logs[path] = self._watched.setdefault(watch, {})[path.name] = _Log(path, watch)
         self._rotate(self._inotify, one)
 
     def _forget(self, path: Path) -> None:
         """The container does not write any more: its last file needs no second name."""
-        self._forget_if(lambda one: one.path == path)
+        self._unwatch(path)
         second = log_files.kept(path)
         if second.exists():
             log_files.keep(path)
@@ -157,17 +160,21 @@ class LogRotation:
 
     def _forget_others(self, paths: Set[Path]) -> None:
         with self._lock:
-            self._forget_if(lambda one: one.path not in paths)
+            for path in self._logs.keys() - paths:
+                self._unwatch(path)
 
-    def _forget_if(self, ends: Callable[[_Log], bool]) -> None:
-        for key, one in list(self._logs.items()):
-            if ends(one):
-                del self._logs[key]
-                self._changed.pop(one, None)
-                # Another attempt of the same container may write beside it.
-                if self._inotify is not None and not any(other.watch == one.watch for other in self._logs.values()):
-                    with contextlib.suppress(OSError):
-                        self._inotify.rm_watch(one.watch)
+    def _unwatch(self, path: Path) -> None:
+        one = self._logs.pop(path, None)
+        if one is None:
+            return
+        self._changed.pop(one, None)
+        others = self._watched[one.watch]
+        del others[path.name]
+        if not others:
+            del self._watched[one.watch]
+            if self._inotify is not None:
+                with contextlib.suppress(OSError):  # the directory is gone, and its watch with it
+                    self._inotify.rm_watch(one.watch)
 
     def _rotate_on_events(self, inotify: INotify, stop: int) -> None:
         poll = select.poll()
@@ -192,7 +199,7 @@ class LogRotation:
                 for one in self._logs.values():
                     one.kept_at = -2
                     self._changed[one] = None
-            elif (known := self._logs.get((event.wd, event.name))) is not None:
+            elif (known := self._watched.get(event.wd, {}).get(event.name)) is not None:
                 known.changes += 1
                 self._changed[known] = None
 
