@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -18,20 +19,28 @@ def change(path: Path, text: str) -> None:
 
 
 def texts(path: Path) -> list[str]:
-    return [one.read_text() for one in [*log_files.rotated(path), path]]
+    return [one.read_text() for one, _ in log_files.files(path)]
+
+
+def following(path: Path, reader: BinaryIO) -> str | None:
+    file = log_files.open_following(path, reader.fileno())
+    if file is None:
+        return None
+    with file:
+        return file.read().decode()
 
 
 def test_files_that_were_changed_are_kept_up_to_their_number_and_the_oldest_go(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     path.write_text("0")
-    assert not log_files.keep(path)
+    newest = log_files.keep(path, None)
     for number in range(1, 6):
-        assert log_files.in_use(path)
+        assert log_files.in_use(path, newest)
+        assert log_files.keep(path, newest) is None
         change(path, str(number))
-        assert not log_files.in_use(path)
-        assert log_files.keep(path)
-        assert not log_files.keep(path)
-        log_files.prune(path, 2)
+        assert not log_files.in_use(path, newest)
+        newest = log_files.keep(path, newest)
+        log_files.prune(path, 3)
     assert texts(path) == ["3", "4", "5"]
     log_files.remove_all(path)
     assert list(tmp_path.iterdir()) == []
@@ -56,22 +65,46 @@ def test_a_reader_goes_from_file_to_file_also_when_its_own_is_gone(tmp_path: Pat
     path = tmp_path / "0.log"
     path.write_text("0")
     os.utime(path, ns=(10**9, 10**9))
-    log_files.keep(path)
+    newest = log_files.keep(path, None)
     first = path.open("rb")
-    assert log_files.following(path, first.fileno()) is None
+    assert following(path, first) is None
     for number in range(1, 4):
         change(path, str(number))
         os.utime(path, ns=((number + 1) * 10**9, (number + 1) * 10**9))
         if number == 1:
-            # The runtime has changed files, and nobody has rotated them yet.
-            assert log_files.following(path, first.fileno()) == path
-        log_files.keep(path)
-    second, third = log_files.rotated(path)[1:]
-    assert log_files.following(path, first.fileno()) == second
+            # The runtime has changed files, and the new one has no second name yet.
+            assert following(path, first) == "1"
+        newest = log_files.keep(path, newest)
+    _, second, third, last = log_files.named(path)
+    assert following(path, first) == "1"
     with second.open("rb") as reader:
-        assert log_files.following(path, reader.fileno()) == third
+        assert following(path, reader) == "2"
     with third.open("rb") as reader:
-        assert log_files.following(path, reader.fileno()) == path
-    log_files.prune(path, 1)
-    assert log_files.following(path, first.fileno()) == third
+        os.link(last, f"{last}1")  # as for a moment when the file in use has a second name already
+        assert following(path, reader) == "3"
+    with last.open("rb") as reader:
+        assert following(path, reader) is None
+    log_files.prune(path, 3)
+    assert following(path, first) == "2"
     first.close()
+
+
+def test_files_stay_in_order_when_the_clock_is_set_back(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_text("0")
+    newest = path.with_name("0.log.29991231-235959.999999")
+    os.link(path, newest)
+    for number in range(1, 4):
+        change(path, str(number))
+        kept = log_files.keep(path, newest)
+        assert kept is not None
+        newest = kept
+    assert texts(path) == ["0", "1", "2", "3"]
+
+
+def test_a_log_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.with_name("0.log.20261127-231501").write_text("0")
+    path.write_text("1")
+    log_files.keep(path, log_files.named(path)[-1])
+    assert texts(path) == ["0", "1"]

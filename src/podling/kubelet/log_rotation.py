@@ -18,7 +18,7 @@ import logging
 import os
 import select
 import threading
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
@@ -45,13 +45,18 @@ class LogPolicy(Struct, frozen=True, kw_only=True):
         return log_files.largest(self.max_bytes, self.max_files)
 
 
+_UNKNOWN = -2
+
+
 class _Log(Struct, eq=False):
     path: Path
     watch: int
     changes: int = 0
     """How often the runtime has changed files, as far as events have told."""
-    kept_at: int = -2
-    """After how many changes the file that bears the second name came into use; -2: not known."""
+    newest: Path | None = None
+    """The second name that was given last."""
+    kept_at: int = _UNKNOWN
+    """After how many changes the file of that name came into use."""
 
 
 class LogRotation:
@@ -67,22 +72,26 @@ class LogRotation:
         self._watched: dict[int, dict[str, _Log]] = {}
         """The logs by watch, which is one for all attempts of a container, and by name."""
         self._changed: dict[_Log, None] = {}
+        self._wake = -1
+        """An eventfd: the thread has something to do that no event of a file tells."""
+        self._ends = False
 
     async def run(self) -> None:
-        stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         loop = asyncio.get_running_loop()
         with INotify(nonblocking=True) as self._inotify, ThreadPoolExecutor(1, "log files") as executor:
-            rotating = loop.run_in_executor(executor, self._rotate_on_events, self._inotify, stop)
+            rotating = loop.run_in_executor(executor, self._rotate_on_events, self._inotify)
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._follow_runtime(), name="log files of containers that start")
                     tasks.create_task(self._resync(), name="log files of all containers")
                     await asyncio.shield(rotating)
             finally:
-                os.eventfd_write(stop, 1)
+                self._ends = True
+                os.eventfd_write(self._wake, 1)
                 await asyncio.wait([rotating])
                 await asyncio.to_thread(self._close)
-                os.close(stop)
+                os.close(self._wake)
 
     def _close(self) -> None:
         with self._lock:
@@ -120,8 +129,8 @@ class LogRotation:
         try:
             await self._runtime.reopen_container_log(container_id)
         except CRIError:
-            with contextlib.suppress(FileNotFoundError, FileExistsError):
-                os.link(log_files.kept(path), path)
+            with contextlib.suppress(FileNotFoundError, FileExistsError, IndexError):
+                os.link(log_files.named(path)[-1], path)
             raise
 
     # -- in threads
@@ -131,10 +140,14 @@ class LogRotation:
         path = Path(status.log_path)
         try:
             with self._lock:
-                if status.state != ContainerState.RUNNING:
-                    self._forget(path)
-                    return False
-                self._follow(path)
+                try:
+                    if status.state != ContainerState.RUNNING:
+                        self._forget(path)
+                        return False
+                    self._follow(path)
+                finally:
+                    if self._changed:  # the events of other logs were read here
+                        os.eventfd_write(self._wake, 1)
             return not path.exists() or path.stat().st_size > self._policy.file_bytes
         except FileNotFoundError:
             return False  # its Pod is gone
@@ -146,17 +159,26 @@ class LogRotation:
         if self._inotify is None or path in self._logs:
             return
         watch = self._inotify.add_watch(str(path.parent), flags.MOVED_TO | flags.CREATE)
+        names = log_files.named(path)
         one = self._logs[path] = self._watched.setdefault(watch, {})[path.name] = _Log(path, watch)
+        one.newest = names[-1] if names else None
         self._rotate(self._inotify, one)
 
     def _forget(self, path: Path) -> None:
         """The container does not write any more: its last file needs no second name."""
-        self._unwatch(path)
-        second = log_files.kept(path)
-        if second.exists():
-            log_files.keep(path)
-            log_files.prune(path, self._policy.max_files - 1)
-            second.unlink()
+        one = self._logs.get(path)
+        if one is not None and self._inotify is not None:
+            try:
+                self._rotate(self._inotify, one)
+            finally:
+                self._unwatch(path)
+        names = log_files.named(path)
+        if not names:
+            return
+        if log_files.in_use(path, names[-1]):
+            names[-1].unlink()
+        elif one is None:
+            log_files.prune(path, 0)  # what came between was in use while nobody looked
 
     def _forget_others(self, paths: Set[Path]) -> None:
         with self._lock:
@@ -176,40 +198,81 @@ class LogRotation:
                 with contextlib.suppress(OSError):  # the directory is gone, and its watch with it
                     self._inotify.rm_watch(one.watch)
 
-    def _rotate_on_events(self, inotify: INotify, stop: int) -> None:
+    def _rotate_on_events(self, inotify: INotify) -> None:
         poll = select.poll()
         poll.register(inotify.fileno(), select.POLLIN)
-        poll.register(stop, select.POLLIN)
-        while not any(fd == stop for fd, _ in poll.poll()):
+        poll.register(self._wake, select.POLLIN)
+        while not self._ends:
+            if any(fd == self._wake for fd, _ in poll.poll()):
+                os.eventfd_read(self._wake)
+            # Given up in between, for whoever starts or ends while others never stop to print.
             with self._lock:
-                self._read(inotify)
-                while self._changed:
-                    one, _ = self._changed.popitem()
-                    try:
-                        self._rotate(inotify, one)
-                    except FileNotFoundError:
-                        pass  # removed with its Pod, or about to be changed once more
-                    except OSError as error:
-                        log.warning("log %s cannot be rotated: %s", one.path, file_error.reason(error))
+                self._rotate_changed(inotify)
+
+    def _rotate_changed(self, inotify: INotify) -> None:
+        """Rotate each log that has changed once.
+
+        Names come first, also for the logs that change meanwhile: a file without one has only the time that the next one
+        takes to fill. But no log gets two names before its oldest files are deleted, so that its space stays bounded.
+        """
+        seen: set[_Log] = set()
+        prune: list[tuple[_Log, int]] = []
+        self._read(inotify)
+        while True:
+            for one in self._changed.keys() - seen:
+                seen.add(one)
+                del self._changed[one]
+                with _told(one):
+                    if count := self._keep(inotify, one):
+                        prune.append((one, count))
+            if not prune:
+                break
+            one, count = prune.pop(0)
+            with _told(one):
+                log_files.prune(one.path, count)
+            self._read(inotify)
+        if self._changed:
+            os.eventfd_write(self._wake, 1)
 
     def _read(self, inotify: INotify) -> None:
         """Counts the changes that events tell of."""
         for event in inotify.read(timeout=0):
             if event.mask & flags.Q_OVERFLOW:
                 for one in self._logs.values():
-                    one.kept_at = -2
+                    one.kept_at = _UNKNOWN
                     self._changed[one] = None
             elif (known := self._watched.get(event.wd, {}).get(event.name)) is not None:
                 known.changes += 1
                 self._changed[known] = None
 
     def _rotate(self, inotify: INotify, one: _Log) -> None:
-        changed = log_files.keep(one.path)
-        # Every change before now has its event in the queue: read, they number the file in use, unless it has just
-        # changed once more.
+        if count := self._keep(inotify, one):
+            log_files.prune(one.path, count)
+
+    def _keep(self, inotify: INotify, one: _Log) -> int:
+        """Keep the file in use. Return how many files may stay with it, itself included, or 0 if it was kept already."""
+        before = one.changes
+        name = log_files.keep(one.path, one.newest)
+        one.newest = name or one.newest
+        # Every change before now has its event in the queue. Read, they number the file: it came into use no sooner than
+        # the last event that was known, and at most one change ago if one has come since.
         self._read(inotify)
-        known = log_files.in_use(one.path)
-        if changed:
-            follows = known and one.changes == one.kept_at + 1
-            log_files.prune(one.path, self._policy.max_files - 1 if follows else 0)
-        one.kept_at = one.changes if known else -2
+        at = before if one.changes <= before + 1 else _UNKNOWN
+        if log_files.in_use(one.path, one.newest):
+            at = one.changes
+        follows = at == one.kept_at + 1
+        one.kept_at = at
+        if name is None:
+            return 0
+        return self._policy.max_files if follows else 1
+
+
+@contextlib.contextmanager
+def _told(one: _Log) -> Iterator[None]:
+    """Log the error that one log meets, and go on with the others."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass  # removed with its Pod, or about to be changed once more
+    except OSError as error:
+        log.warning("log %s cannot be rotated: %s", one.path, file_error.reason(error))

@@ -210,10 +210,9 @@ async def read_logs(path: Path, options: LogOptions, exited: asyncio.Event) -> A
 
 def _next(file: BinaryIO, path: Path) -> BinaryIO | None:
     """Open the file that goes on where this one, read to its end, was rotated; None while it is the one in use."""
-    while True:
-        found = log_files.following(path, file.fileno())
-        # Asked last: what is followed by another is not written any more.
-        if found is None or file.tell() < os.fstat(file.fileno()).st_size:
-            return None
-        with contextlib.suppress(FileNotFoundError):  # the oldest lines have gone meanwhile
-            return found.open("rb")
+    following = log_files.open_following(path, file.fileno())
+    # Asked last: what is followed by another is not written any more.
+    if following is not None and file.tell() < os.fstat(file.fileno()).st_size:
+        following.close()
+        return None
+    return following
