@@ -103,9 +103,10 @@ def test_two_floods_stay_bounded_with_and_without_the_agent_and_the_oldest_lines
         cluster.apply(pod(name, container(script=FLOOD)))
         cluster.wait(f"pod/{name}", "condition=Ready")
     assert flood_on(cluster, floods, 1_000_000) <= BOUND
-    # Others are served meanwhile: 60,000 lines are some 2.8 MiB, three files.
+    # Others are served meanwhile: 60,000 lines are some 2.9 MiB, more than the files that are kept.
     quiet = unique("quiet")
-    cluster.apply(pod(quiet, container(script="seq 1 60000; exec sleep 3600")))
+    script = "for i in $(seq 0 5000 55000); do seq $((i + 1)) $((i + 5000)); sleep 0.1; done; exec sleep 3600"
+    cluster.apply(pod(quiet, container(script=script)))
     cluster.wait(f"pod/{quiet}", "condition=Ready")
     path = log_of(cluster, quiet)
     eventually(lambda: path.exists() and last_line(path) == 60_000, timeout=60)
@@ -127,20 +128,22 @@ def test_two_floods_stay_bounded_with_and_without_the_agent_and_the_oldest_lines
 
 
 def test_logs_are_followed_over_rotations_without_a_gap(cluster: Cluster) -> None:
+    """The container prints on as the reader goes on: one that is behind by more than the kept files loses the oldest."""
     name = unique("followed")
-    script = "echo start; read line < /go/pipe; seq 1 50000; exec sleep 3600"
+    script = "exec 3<> /go/pipe; echo start; while read first last <&3; do seq $first $last; done"
     init = {**container(name="pipe", script="mkfifo /go/pipe"), "volumeMounts": [{"name": "go", "mountPath": "/go"}]}
     main = {**container(script=script), "volumeMounts": [{"name": "go", "mountPath": "/go"}]}
     cluster.apply(pod(name, main, initContainers=[init], volumes=[{"name": "go", "emptyDir": {}}]))
     cluster.wait(f"pod/{name}", "condition=Ready")
     uid = cluster.get("pod", name)["metadata"]["uid"]
+    pipe = cluster.data_dir / "pods" / uid / "volumes" / "kubernetes.io~empty-dir" / "go" / "pipe"
     with cluster.kubectl_lines("logs", "-f", name, "-c", "main") as lines:
         assert next(lines) == "start"
-        volume = cluster.data_dir / "pods" / uid / "volumes" / "kubernetes.io~empty-dir" / "go"
-        (volume / "pipe").write_text("go\n")
-        for number in range(1, 50_001):
-            assert next(lines) == str(number)
-    assert len(log_files.files(log_of(cluster, name))) == FILES
+        for first in range(1, 60_001, 10_000):
+            pipe.write_text(f"{first} {first + 9_999}\n")
+            for number in range(first, first + 10_000):
+                assert next(lines) == str(number)
+    eventually(lambda: len(log_files.files(log_of(cluster, name))) == FILES)
     cluster.kubectl("delete", "pod", name)
 
 
