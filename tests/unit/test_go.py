@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from podling.api.go import duration, parse_duration
+from podling.api.go import duration, parse_duration, quote, quote_time
 
 
 @pytest.mark.parametrize(
@@ -35,5 +35,13 @@ def test_durations_are_read_as_go_does(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "1", "s", "1d", "1 s", "--1s", "1s2", "."])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="time: invalid duration"):
+    with pytest.raises(
+        ValueError, match="^time: (invalid duration|missing unit in duration|unknown unit .* in duration) "
+    ):
         parse_duration(text)
+
+
+def test_bytes_that_are_not_utf8_are_quoted_as_bytes() -> None:
+    text = b"a\xff\xc3\xa4".decode(errors="surrogateescape")
+    assert quote(text) == '"a\\xffä"'
+    assert quote_time(text) == '"a\\xff\\xc3\\xa4"'

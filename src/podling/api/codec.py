@@ -6,16 +6,26 @@ base64, or a mistake) goes through podling.api.coerce, which either mends it or 
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
 
-from podling.api import coerce
+from podling.api import coerce, utf8
 from podling.api.coerce import DecodeError
 from podling.api.quantity import Quantity
 
-__all__ = ["DecodeError", "convert", "decode", "decode_exact", "decode_json", "encode", "to_builtins"]
+__all__ = [
+    "DecodeError",
+    "convert",
+    "decode",
+    "decode_exact",
+    "decode_json",
+    "encode",
+    "encode_any_text",
+    "to_builtins",
+]
 
 T = TypeVar("T")
 
@@ -86,6 +96,15 @@ def decode_json(data: bytes | bytearray | memoryview | str) -> Any:
 
 def _syntax_error(data: bytes | bytearray | memoryview | str, error: Exception) -> DecodeError:
     return DecodeError(coerce.syntax_error(data if isinstance(data, str) else bytes(data)) or str(error))
+
+
+def encode_any_text(value: object) -> bytes:
+    """The same for values whose texts may hold bytes that are not UTF-8 (surrogate escapes): they become U+FFFD."""
+    try:
+        return encode(value)
+    except UnicodeEncodeError:
+        text = json.dumps(to_builtins(value), ensure_ascii=False, separators=(",", ":"))
+        return utf8.repaired(utf8.encoded(text))
 
 
 def to_builtins(value: object) -> Any:

@@ -375,6 +375,14 @@ _FRACTION = re.compile(r"[.,](\d+)", re.ASCII)
 _ZONE = re.compile(r"Z|([+-])(\d\d):(\d\d)", re.ASCII)
 
 
+def to_utc(text: str) -> str:
+    """Return an RFC 3339 time in UTC and whole seconds. Raises DecodeError with the message of Go's time.Parse."""
+    try:
+        return _to_utc(text, micro=False)
+    except _Abort as error:
+        raise DecodeError(str(error)) from None
+
+
 def _to_utc(text: str, *, micro: bool) -> str:
     """An RFC 3339 time in UTC. Raises _Abort with the message of Go's time.Parse."""
     layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from podling.api import utf8
+
 _ESCAPES = {
     "\a": "\\a",
     "\b": "\\b",
@@ -32,28 +34,41 @@ def _escape(char: str) -> str:
     code = ord(char)
     if code < 0x80:
         return f"\\x{code:02x}"
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode keeps it
+        return f"\\x{code - 0xDC00:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 _INTEGER = re.compile(r"([-+]?)0*([0-9]+)\Z", re.ASCII)
+_UNSIGNED = re.compile(r"()0*([0-9]+)\Z", re.ASCII)
 
 
 def parse_int(text: str, bits: int = 64) -> int:
     """What strconv.ParseInt reads in base 10. Raises ValueError in its words."""
+    return _parse("ParseInt", text, _INTEGER, -(1 << (bits - 1)), 1 << (bits - 1))
+
+
+def parse_uint(text: str) -> int:
+    """What strconv.ParseUint reads in base 10, as 64 bits. Raises ValueError in its words."""
+    return _parse("ParseUint", text, _UNSIGNED, 0, 1 << 64)
+
+
+def _parse(function: str, text: str, pattern: re.Pattern[str], least: int, end: int) -> int:
     problem = "invalid syntax"
-    if match := _INTEGER.match(text):
+    if match := pattern.match(text):
         # Python refuses to read numbers of thousands of digits.
-        number = int(match[1] + match[2]) if len(match[2]) <= 20 else 1 << 64
-        if -(1 << (bits - 1)) <= number < 1 << (bits - 1):
+        number = int(match[1] + match[2]) if len(match[2]) <= 20 else end
+        if least <= number < end:
             return number
         problem = "value out of range"
-    raise ValueError(f"strconv.ParseInt: parsing {quote(text)}: {problem}")
+    raise ValueError(f"strconv.{function}: parsing {quote(text)}: {problem}")
 
 
 def quote_time(text: str) -> str:
     """A string as the package time quotes it: bytes beyond printable ASCII in hexadecimal."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(chr(byte) if 0x20 <= byte < 0x80 else f"\\x{byte:02x}" for byte in escaped.encode()) + '"'
+    data = utf8.encoded(escaped)
+    return '"' + "".join(chr(byte) if 0x20 <= byte < 0x80 else f"\\x{byte:02x}" for byte in data) + '"'
 
 
 def human_duration(seconds: float) -> str:
@@ -101,7 +116,9 @@ def duration(seconds: float) -> str:
 
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION_NUMBER = re.compile(r"\d+\.?\d*|\.\d+", re.ASCII)
+_DURATION_UNIT = re.compile(r"[^.\d]*", re.ASCII)
+_LONGEST = (1 << 63) / 1e9
 
 
 def parse_duration(text: str) -> float:
@@ -110,9 +127,14 @@ def parse_duration(text: str) -> float:
     if rest == "0":
         return 0.0
     total, at = 0.0, 0
-    while at < len(rest) and (part := _DURATION_PART.match(rest, at)):
-        total += float(part[1]) * _UNITS[part[2]]
-        at = part.end()
-    if not rest or at < len(rest):
-        raise ValueError(f"time: invalid duration {quote(text)}")
+    while at < len(rest) and (number := _DURATION_NUMBER.match(rest, at)):
+        unit = _DURATION_UNIT.match(rest, number.end())
+        assert unit is not None
+        if unit[0] not in _UNITS:
+            problem = f"unknown unit {quote_time(unit[0])}" if unit[0] else "missing unit"
+            raise ValueError(f"time: {problem} in duration {quote_time(text)}")
+        total += float(number[0]) * _UNITS[unit[0]]
+        at = unit.end()
+    if not rest or at < len(rest) or total >= _LONGEST:
+        raise ValueError(f"time: invalid duration {quote_time(text)}")
     return sign * total

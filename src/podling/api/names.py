@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from podling.api import utf8
+
 LABEL_MAX = 63
 SUBDOMAIN_MAX = 253
 
@@ -78,7 +80,7 @@ def _matches(pattern: str, value: str) -> bool:
 
 
 def _size(value: str) -> int:
-    return len(value) if value.isascii() else len(value.encode())
+    return len(value) if value.isascii() else len(utf8.encoded(value))
 
 
 def _too_long(maximum: int) -> str:

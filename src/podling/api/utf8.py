@@ -21,6 +21,11 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(_HANDLER, _replace)
 
 
+def encoded(text: str) -> bytes:
+    """Return the bytes of a text that may have come from bytes that are not UTF-8 (surrogate escapes)."""
+    return text.encode(errors="surrogateescape")
+
+
 def repaired(data: bytes) -> bytes:
     """Return the text with replacement characters; the same bytes where there is nothing to replace."""
     try:

@@ -11,7 +11,9 @@ from typing import Any
 import yaml
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError, SafeConstructor
+from yaml.reader import ReaderError
 from yaml.resolver import Resolver
+from yaml.scanner import ScannerError
 
 from podling.api import yaml_bounds
 from podling.api.go import quote
@@ -39,6 +41,19 @@ def load(document: bytes | str) -> tuple[Any, list[str]]:
     for event in yaml_bounds.events(document):
         builder.feed(event)
     return builder.value, builder.duplicates
+
+
+def problem(error: yaml.YAMLError) -> str:
+    """Return what go-yaml, which like PyYAML is made of libyaml, says of it: `yaml: line 2: did not find ...`."""
+    if isinstance(error, ReaderError):
+        return f"yaml: {error.reason}"
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return f"yaml: {error}"
+    marks = (error.context_mark, error.problem_mark)
+    line = next((mark.line for mark in marks if mark is not None and mark.line), 0)
+    if line and isinstance(error, ScannerError):
+        line += 1  # only these count from one
+    return f"yaml: line {line}: {error.problem}" if line else f"yaml: {error.problem}"
 
 
 class _Open:

@@ -32,10 +32,12 @@ class Call:
 
     __slots__ = ("_options", "info", "large", "query", "registry", "request", "resource", "state", "user", "warnings")
 
-    def __init__(self, request: BaseRequest, info: RequestInfo, user: User, state: State) -> None:
+    def __init__(
+        self, request: BaseRequest, info: RequestInfo, query: MultiMapping[str], user: User, state: State
+    ) -> None:
         self.request = request
         self.info = info
-        self.query: MultiMapping[str] = request.query
+        self.query = query
         self.user = user
         self.state = state
         self.warnings: list[str] = []

@@ -42,12 +42,15 @@ def _decode(
     if media_type == negotiation.PROTOBUF:
         document, problems = from_protobuf(raw, kind)
         return _convert(call, document, kind, level, problems, api_version, kind_name)
-    body, duplicates = negotiation.from_yaml(raw) if media_type == negotiation.YAML else (utf8.repaired(raw), [])
+    try:
+        body, duplicates = negotiation.from_yaml(raw) if media_type == negotiation.YAML else (utf8.repaired(raw), [])
+    except codec.DecodeError as error:
+        raise _unrecognized(kind_name, raw, str(error)) from error
     try:
         found = codec.decode(TypeMeta, body)
     except codec.DecodeError as error:
-        raise _unrecognized(kind_name, raw, str(error)) from error
-    _check_type_meta(found, api_version, kind_name)
+        raise _unrecognized(kind_name, raw, f"couldn't get version/kind; json parse error: {error}") from error
+    check_type_meta(found, api_version, kind_name)
     try:
         problems = [] if level == IGNORE else [*strict.yaml_duplicates(duplicates), *strict.check(body, kind)]
         obj = codec.decode(kind, body)
@@ -87,7 +90,7 @@ def _convert(
     kind_name: str,
 ) -> Any:
     found = TypeMeta(api_version=str(document.get("apiVersion", "")), kind=str(document.get("kind", "")))
-    _check_type_meta(found, api_version, kind_name)
+    check_type_meta(found, api_version, kind_name)
     try:
         obj = codec.convert(document, kind)
     except codec.DecodeError as error:
@@ -107,7 +110,8 @@ def _finish(call: Call, obj: Any, level: str, problems: list[str], api_version: 
     return obj
 
 
-def _check_type_meta(found: TypeMeta, api_version: str, kind_name: str) -> None:
+def check_type_meta(found: TypeMeta, api_version: str, kind_name: str) -> None:
+    """Raises ApiError (400) for what says to be of another kind or version; it may say nothing."""
     if found.kind and found.kind != kind_name:
         group_version = found.api_version or api_version
         text = f'{found.kind} in version "{group_version}" cannot be handled as a {kind_name}: unknown conversion'
@@ -125,10 +129,9 @@ def _cannot_be_handled(api_version: str, kind_name: str, reason: str) -> status.
 
 
 def _unrecognized(kind_name: str, body: bytes, reason: str) -> status.ApiError:
-    """The body says not even of what kind it is: no JSON, or no JSON object."""
+    """The body says not even of what kind it is: no JSON or YAML, or no object."""
     shown = body[:_SHOWN].decode(errors="replace") if body.startswith(b"{") else body[:_SHOWN].hex()
     summary = shown + (" ..." if len(body) > _SHOWN else "") if body else "<empty>"
     return status.bad_request(
-        f"the object provided is unrecognized (must be of type {kind_name}): couldn't get version/kind; "
-        f"json parse error: {reason} ({summary})"
+        f"the object provided is unrecognized (must be of type {kind_name}): {reason} ({summary})"
     )

@@ -8,13 +8,14 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp.web import BaseRequest, StreamResponse
+from multidict import MultiMapping
 
 from podling.api import fields, go, scheme, status
 from podling.api.core.v1 import Pod
 from podling.api.fields import EVERYTHING
 from podling.api.meta.v1 import ListMeta, Status, StatusDetails
 from podling.api.scheme import Resource
-from podling.apiserver import list_body, nonresource, not_implemented, responses, reviews, routing
+from podling.apiserver import list_body, nonresource, not_implemented, parameters, responses, reviews, routing
 from podling.apiserver.authentication import impersonated
 from podling.apiserver.authorization import Attributes, denial, is_public
 from podling.apiserver.call import Call
@@ -54,7 +55,6 @@ _EMPTY_LISTS = {("apiextensions.k8s.io", "v1", "customresourcedefinitions"): "Cu
 _NAMED_VERBS = frozenset({"get", "update", "patch", "delete"})
 """Those about one object; the others are about a collection."""
 _SELECTING_VERBS = frozenset({"list", "watch", "deletecollection"})
-_LONG_RUNNING = frozenset({"watch"})
 _COUNTED_VERBS = frozenset({*_VERBS, "head", "post", "put", "options"})
 """Those of resources, and the methods of other paths."""
 _OTHER = "other"
@@ -80,9 +80,10 @@ class RequestHandler:
     async def _handle(self, request: BaseRequest, user: User | None) -> StreamResponse:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        info = routing.parse(request.method, request.rel_url.raw_path, request.query)
+        query = parameters.parse(request.rel_url.raw_query_string)
+        info = routing.parse(request.method, request.rel_url.raw_path, query)
         try:
-            response = await self._answer(request, info, user or self._authenticate(request))
+            response = await self._answer(request, info, query, user or self._authenticate(request))
         except status.ApiError as error:
             response = responses.error(error.status, error.warnings)
         except ConnectionError:
@@ -94,7 +95,7 @@ class RequestHandler:
         except Exception:
             logger.exception("%s %s failed", request.method, request.path)
             response = responses.error(status.internal("an unexpected error, see the server's log").status)
-        seconds = -1.0 if info.verb in _LONG_RUNNING or info.subresource == "log" else loop.time() - started
+        seconds = -1.0 if _is_long_running(info) else loop.time() - started
         self._state.metrics.observe(_metrics_key(info), response.status, seconds)
         return response
 
@@ -118,17 +119,19 @@ class RequestHandler:
             return user
         return ANONYMOUS
 
-    async def _answer(self, request: BaseRequest, info: RequestInfo, user: User) -> StreamResponse:
-        attributes = _attributes(info, request.query)
+    async def _answer(
+        self, request: BaseRequest, info: RequestInfo, query: MultiMapping[str], user: User
+    ) -> StreamResponse:
+        attributes = _attributes(info, query)
         if user is ANONYMOUS and not is_public(attributes):
             raise status.unauthorized()
         user = impersonated(user, request.headers, self._state.authorizer)
         decision = self._state.authorizer.authorize(user, attributes)
         if not decision.allowed:
             raise _forbidden(user, attributes, decision.reason)
-        if info.verb not in _LONG_RUNNING:
-            _check_timeout(request.query)
-        call = Call(request, info, user, self._state)
+        if not _is_long_running(info):
+            _check_timeout(query)
+        call = Call(request, info, query, user, self._state)
         if not info.is_resource:
             return await nonresource.handle(call)
         try:
@@ -163,6 +166,11 @@ class RequestHandler:
     def _route(self, call: Call, resource: Resource) -> None:
         call.resource = resource
         call.registry = self._state.registries[resource]
+
+
+def _is_long_running(info: RequestInfo) -> bool:
+    """Return whether the answer may go on for as long as the client likes."""
+    return info.verb == "watch" or info.subresource == "log"
 
 
 def _metrics_key(info: RequestInfo) -> Key:

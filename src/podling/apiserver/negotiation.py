@@ -10,7 +10,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from podling.api import status, utf8, yaml_document
+from podling.api import codec, status, utf8, yaml_document
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -78,17 +78,19 @@ def content_type(header: str, supported: tuple[str, ...] = SUPPORTED) -> str:
 
 
 def to_json(body: bytes, media_type: str) -> bytes:
-    """A JSON or YAML body as JSON. Raises ApiError (400) for broken YAML."""
+    """A JSON or YAML body as JSON. Raises DecodeError for broken YAML."""
     return utf8.repaired(body) if media_type != YAML else from_yaml(body)[0]
 
 
 def from_yaml(body: bytes) -> tuple[bytes, list[str]]:
-    """A YAML body as JSON, and a line for each of its duplicate keys. Raises ApiError (400)."""
+    """A YAML body as JSON, and a line for each of its duplicate keys. Raises DecodeError."""
     try:
         value, duplicates = yaml_document.load(body)
         return msgspec.json.encode(value), duplicates
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        raise status.bad_request(f"error converting YAML to JSON: {error}") from error
+    except yaml.YAMLError as error:
+        raise codec.DecodeError(f"error converting YAML to JSON: {yaml_document.problem(error)}") from error
+    except (TypeError, ValueError) as error:
+        raise codec.DecodeError(f"error converting YAML to JSON: {error}") from error
 
 
 def to_yaml(value: bytes) -> bytes:

@@ -32,9 +32,11 @@ async def send_list(call: Call, values: Sequence[bytes], metadata: ListMeta, acc
 
 
 def event_renderer(call: Call, accepted: Accepted) -> Callable[[str, bytes], bytes]:
-    """From type and stored object to the line of a watch. Raises ApiError (406) for what cannot be streamed."""
+    """From type and stored object to the line of a watch. Raises ApiError: 406 for what cannot be streamed, 400."""
     if accepted.media_type != JSON:
         raise status.not_acceptable((f"{JSON};stream=watch",))
+    if accepted.shape is Shape.TABLE:
+        table.included(call)
     converted = call.resource != call.registry.resource
     first = True
 

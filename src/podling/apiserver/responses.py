@@ -33,7 +33,7 @@ async def send(call: Call, value: bytes, *, code: int = 200, media_type: str = J
     headers: CIMultiDict[str] = CIMultiDict()
     headers["Content-Type"] = media_type
     headers["Cache-Control"] = "no-cache, private"
-    _warn(headers, call.warnings)
+    warn(headers, call.warnings)
     if not value.endswith(b"\n"):
         value += b"\n"
     if media_type == YAML:
@@ -50,7 +50,7 @@ async def send_pieces(call: Call, pieces: AsyncGenerator[bytes, None], media_typ
 
     Pieces but the last have _COMPRESS_FROM bytes or more."""
     headers: CIMultiDict[str] = CIMultiDict({"Content-Type": media_type, "Cache-Control": "no-cache, private"})
-    _warn(headers, call.warnings)
+    warn(headers, call.warnings)
     async with contextlib.aclosing(pieces):
         first = await anext(pieces)
         second = await anext(pieces, None)
@@ -98,19 +98,19 @@ async def document(call: Call, value: Document) -> Response:
 def error(failure: Status, warnings: tuple[str, ...] = ()) -> Response:
     """The answer to a request that failed."""
     headers = CIMultiDict({"Content-Type": JSON, "Cache-Control": "no-cache, private"})
-    _warn(headers, warnings)
+    warn(headers, warnings)
     if failure.details is not None and failure.details.retry_after_seconds:
         headers["Retry-After"] = str(failure.details.retry_after_seconds)
     if failure.code == 401:
         headers["Www-Authenticate"] = 'Bearer realm="kubernetes-master"'
-    return Response(body=codec.encode(failure) + b"\n", status=failure.code or 500, headers=headers)
+    return Response(body=codec.encode_any_text(failure) + b"\n", status=failure.code or 500, headers=headers)
 
 
 def text(value: str, *, code: int = 200) -> Response:
     return Response(text=value, status=code, headers={"Content-Type": "text/plain; charset=utf-8"})
 
 
-def _warn(headers: CIMultiDict[str], warnings: Sequence[str]) -> None:
+def warn(headers: CIMultiDict[str], warnings: Sequence[str]) -> None:
     """Each warning once; of too many, the first, shortened, as upstream: clients limit what headers they read."""
     texts = list(dict.fromkeys(warnings))
     if sum(map(len, texts)) > _WARNINGS_SIZE:

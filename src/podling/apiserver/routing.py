@@ -7,6 +7,8 @@ from urllib.parse import unquote
 
 from msgspec import Struct
 
+from podling.apiserver import parameters
+
 _METHOD_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 # Subresources of a namespace: in /namespaces/<name>/<word> these words are not resources inside the namespace.
@@ -55,7 +57,7 @@ def parse(method: str, path: str, query: Mapping[str, str]) -> RequestInfo:
             parts = parts[2:]
     name = parts[1] if len(parts) > 1 else ""
     if verb == "get" and not name:
-        verb = "watch" if is_true(query.get("watch", "")) else "list"
+        verb = "watch" if parameters.flag(query, "watch") else "list"
     elif verb == "delete" and not name:
         verb = "deletecollection"
     return RequestInfo(
@@ -69,8 +71,3 @@ def parse(method: str, path: str, query: Mapping[str, str]) -> RequestInfo:
         name=name,
         rest="/".join(parts[3:]),
     )
-
-
-def is_true(value: str) -> bool:
-    """A boolean query parameter as apimachinery reads it: anything but "", "false" and "0" is true."""
-    return value not in ("", "0") and value.lower() != "false"

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from podling.api import fields, labels, status
+from podling.api.go import quote
 
 
 class _Base(Struct, rename="camel", gc=False):
@@ -239,7 +240,9 @@ def _check_fields(selector: Any, kind: type[Selectable]) -> None:
         if requirement.field in known:
             continue
         if kind is Selectable:
-            text = f'"{requirement.field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+            text = (
+                f'{quote(requirement.field)} is not a known field selector: only "metadata.name", "metadata.namespace"'
+            )
         else:
             text = f"field label not supported: {requirement.field}"
         raise status.bad_request(text)

@@ -23,20 +23,20 @@ _versioned = msgspec.json.Decoder(_Versioned)
 
 
 def frame(call: Call, metadata: ListMeta, api_version: str) -> Table:
-    """The table of a list without its rows. Raises ApiError (422)."""
-    _included(call)
+    """The table of a list without its rows. Raises ApiError (400)."""
+    included(call)
     columns = list(printers.of(call.resource.type).columns)
     return Table(api_version=api_version, metadata=metadata, column_definitions=columns)
 
 
 def row_encoder(call: Call, api_version: str) -> Callable[[bytes], bytes]:
-    """From a stored object to its row. Raises ApiError (422)."""
+    """From a stored object to its row. Raises ApiError (400)."""
     row = _rows(call, api_version)
     return lambda value: codec.encode(row(value))
 
 
 def of_object(call: Call, value: bytes, api_version: str, *, columns: bool = True) -> Table:
-    """The table of one object. Raises ApiError (422).
+    """The table of one object. Raises ApiError (400).
 
     columns: whether the definitions are told; in a watch only the first event has them."""
     metadata = ListMeta(resource_version=_versioned.decode(value).metadata.resource_version)
@@ -53,7 +53,7 @@ def of_bookmark(value: bytes, api_version: str) -> Table:
 
 
 def _rows(call: Call, api_version: str) -> Callable[[bytes], TableRow]:
-    include, kind, now = _included(call), call.resource.type, time.time()
+    include, kind, now = included(call), call.resource.type, time.time()
     printer = printers.of(kind)
 
     def row(value: bytes) -> TableRow:
@@ -65,9 +65,10 @@ def _rows(call: Call, api_version: str) -> Callable[[bytes], TableRow]:
     return row
 
 
-def _included(call: Call) -> str:
-    """How much of an object stands in its row. Raises ApiError (422)."""
+def included(call: Call) -> str:
+    """How much of an object stands in its row. Raises ApiError (400)."""
     include = call.query.get("includeObject") or "Metadata"
     if include not in _INCLUDES:
-        raise status.invalid("TableOptions.meta.k8s.io", "", [field.not_supported("includeObject", include, _INCLUDES)])
+        problem = field.invalid("includeObject", include, "must be 'Metadata', 'Object', 'None', or empty")
+        raise status.bad_request(f"Unable to convert to Table as requested: {problem}")
     return include

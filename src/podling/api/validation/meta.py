@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from podling.api import field, names
+from podling.api import field, names, utf8
 from podling.api.field import FieldError, Path
 from podling.api.meta.v1 import LabelSelector, ManagedFieldsEntry, ObjectMeta, OwnerReference
 
@@ -159,11 +159,12 @@ def standard_finalizer(finalizer: str, path: Path, errors: list[FieldError]) -> 
 
 def field_manager(manager: str, path: Path, errors: list[FieldError]) -> None:
     """The fieldManager of a request or of a managedFields entry."""
-    if len(manager.encode()) > _MAX_MANAGER_BYTES:
+    if len(utf8.encoded(manager)) > _MAX_MANAGER_BYTES:
         errors.append(field.too_long(path, _MAX_MANAGER_BYTES))
     for i, character in enumerate(manager):
-        if not character.isprintable():
-            message = f"invalid character U+{ord(character):04X} (at position {len(manager[:i].encode())})"
+        # A byte that is not UTF-8 is U+FFFD to Go, which can be printed.
+        if not character.isprintable() and not "\udc80" <= character <= "\udcff":
+            message = f"invalid character U+{ord(character):04X} (at position {len(utf8.encoded(manager[:i]))})"
             errors.append(field.invalid(path, manager, message))
 
 

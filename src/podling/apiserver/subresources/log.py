@@ -10,28 +10,30 @@ from collections.abc import Mapping
 from aiohttp import ClientError, ClientPayloadError, ClientResponse
 from aiohttp.web import StreamResponse
 
-from podling.api import field, go, scheme, status
+from podling.api import codec, coerce, field, scheme, status
 from podling.api.core.v1 import Node, Pod
 from podling.api.field import FieldError
 from podling.api.meta.v1 import Status, StatusDetails
-from podling.apiserver import responses
+from podling.apiserver import parameters, responses
 from podling.apiserver.call import Call
 from podling.apiserver.kubelet_client import Endpoint
-from podling.apiserver.routing import is_true
 from podling.kit.http_connection import cancelled_with_connection
 
 log = logging.getLogger(__name__)
 
-_BOOLEANS = ("follow", "previous", "timestamps", "insecureSkipTLSVerifyBackend")
+_BOOLEANS = ("follow", "previous", "timestamps")
 _NUMBERS = ("sinceSeconds", "tailLines", "limitBytes")
+_ALL = "All"
+_STREAMS = (_ALL, "Stderr", "Stdout")
+_POSITIVE = "must be greater than 0"
 _MAX_ERROR = 4096
 _CHUNK = 64 << 10
 
 
 async def handle(call: Call) -> StreamResponse:
-    query = _options(call.query)
+    query = _options(call.query, call.info.name)
     pod: Pod = call.registry.get(call.namespace, call.info.name)
-    container = _container(pod, query.pop("container", ""))
+    container = _container(pod, call.query.get("container", ""))
     if not pod.spec.node_name:
         # Nothing runs yet, so there is nothing to show; upstream answers with an empty page, too.
         return responses.text("")
@@ -65,36 +67,47 @@ async def _stream(call: Call, answer: ClientResponse) -> StreamResponse:
     return response
 
 
-def _options(query: Mapping[str, str]) -> dict[str, str]:
+def _options(query: Mapping[str, str], pod: str) -> dict[str, str]:
     """The kubelet's query from the client's: PodLogOptions. Raises ApiError (400, 422)."""
-    found = {name: query[name] for name in ("container", "sinceTime", "stream") if query.get(name)}
-    for name in _BOOLEANS:
-        if query.get(name) and is_true(query[name]):
-            found[name] = "true"
-    errors: list[FieldError] = []
-    for name in _NUMBERS:
-        if not query.get(name):
-            continue
-        try:
-            number = go.parse_int(query[name])
-        except ValueError as error:
-            raise status.bad_request(f"unable to convert query parameter {name}: {error}") from None
-        found[name] = str(number)
-        errors += _check_number(name, number)
-    if "sinceSeconds" in found and "sinceTime" in found:
+    numbers = {name: parameters.integer(query, name) for name in _NUMBERS}
+    since = _since(query.get("sinceTime", ""))
+    stream = query.get("stream", _ALL)
+    errors = _number_errors(numbers)
+    if numbers["sinceSeconds"] is not None and "sinceTime" in query:
         errors.append(field.forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    elif numbers["sinceSeconds"] is not None and numbers["sinceSeconds"] < 1:
+        errors.append(field.invalid("sinceSeconds", numbers["sinceSeconds"], _POSITIVE))
+    if stream not in _STREAMS:
+        errors.append(field.not_supported("stream", stream, _STREAMS))
+    if stream != _ALL and numbers["tailLines"] is not None:
+        errors.append(field.forbidden("", "`tailLines` and specific `stream` are mutually exclusive for now"))
     if errors:
-        raise status.invalid("PodLogOptions", "", errors)
-    found.pop("insecureSkipTLSVerifyBackend", None)
+        raise status.invalid("PodLogOptions", pod, errors)
+    found = {name: str(number) for name, number in numbers.items() if number is not None}
+    found |= {name: "true" for name in _BOOLEANS if parameters.flag(query, name)}
+    if since:
+        found["sinceTime"] = since
+    if stream != _ALL:
+        found["stream"] = stream
     return found
 
 
-def _check_number(name: str, number: int) -> list[FieldError]:
-    if name == "tailLines" and number < 0:
-        return [field.invalid(name, number, "must be greater than or equal to 0")]
-    if name in ("sinceSeconds", "limitBytes") and number < 1:
-        return [field.invalid(name, number, "must be greater than 0")]
-    return []
+def _number_errors(numbers: Mapping[str, int | None]) -> list[FieldError]:
+    errors: list[FieldError] = []
+    lines, size = numbers["tailLines"], numbers["limitBytes"]
+    if lines is not None and lines < 0:
+        errors.append(field.invalid("tailLines", lines, "must be greater than or equal to 0"))
+    if size is not None and size < 1:
+        errors.append(field.invalid("limitBytes", size, _POSITIVE))
+    return errors
+
+
+def _since(text: str) -> str:
+    """Return the time in UTC and whole seconds, or "" for none; old clients send "null". Raises ApiError (400)."""
+    try:
+        return coerce.to_utc(text) if text not in ("", "null") else ""
+    except codec.DecodeError as error:
+        raise status.bad_request(str(error)) from None
 
 
 def _container(pod: Pod, name: str) -> str:

@@ -7,12 +7,21 @@ from typing import Any
 
 import msgspec
 from aiohttp.web import StreamResponse
+from multidict import MultiMapping
 
-from podling.api import codec, go, status
-from podling.api.meta.v1 import DeleteOptions, ListMeta
-from podling.apiserver import decoding, list_options, negotiation, output, responses, unreadable, write_options
+from podling.api import codec, status
+from podling.api.meta.v1 import DeleteOptions, ListMeta, Preconditions
+from podling.apiserver import (
+    decoding,
+    list_options,
+    negotiation,
+    output,
+    parameters,
+    responses,
+    unreadable,
+    write_options,
+)
 from podling.apiserver.call import Call
-from podling.apiserver.routing import is_true
 from podling.apiserver.verbs.list import select
 
 _PARALLEL = 64
@@ -33,9 +42,9 @@ async def handle(call: Call) -> StreamResponse:
 
 async def handle_collection(call: Call) -> StreamResponse:
     accepted = call.accepted(transform=False)
+    list_of = list_options.parse(call.query, watch=False)
     options = await read_options(call)
     caller = call.caller(dry_run=bool(options.dry_run))
-    list_of = list_options.parse(call.query, watch=False)
     page = await select(call, list_of)
     parallel = asyncio.Semaphore(_PARALLEL)
     results: list[bytes] = []
@@ -80,32 +89,37 @@ async def read_options(call: Call) -> DeleteOptions:
 
 
 def _decode(body: bytes, media_type: str) -> DeleteOptions:
+    document = _document(body, media_type)
     try:
-        if media_type == negotiation.PROTOBUF:
-            document, _ = decoding.from_protobuf(body, DeleteOptions)
-        else:
-            document = codec.decode_json(negotiation.to_json(body, media_type))
-    except codec.DecodeError as error:
-        raise status.bad_request(f"couldn't get version/kind; json parse error: {error}") from error
-    try:
-        # Its apiVersion is that of the client's API group as often as "v1" or "meta.k8s.io/v1".
-        return codec.convert(document, DeleteOptions)
+        options = codec.convert(document, DeleteOptions)
     except codec.DecodeError as error:
         raise status.bad_request(
             f'DeleteOptions in version "v1" cannot be handled as a DeleteOptions: {error}'
         ) from error
-
-
-def _from_query(query: Any) -> DeleteOptions:
-    options = DeleteOptions()
-    seconds = query.get("gracePeriodSeconds")
-    if seconds:
-        try:
-            options.grace_period_seconds = go.parse_int(seconds)
-        except ValueError as error:
-            raise status.bad_request(f"unable to convert query parameter gracePeriodSeconds: {error}") from None
-    options.dry_run = query.getall("dryRun", [])
-    options.propagation_policy = query.get("propagationPolicy") or None
-    if query.get("orphanDependents"):
-        options.orphan_dependents = is_true(query["orphanDependents"])
+    # Its apiVersion is that of the client's API group as often as "v1" or "meta.k8s.io/v1".
+    said = decoding.TypeMeta(api_version=options.api_version, kind=options.kind)
+    decoding.check_type_meta(said, options.api_version, "DeleteOptions")
     return options
+
+
+def _document(body: bytes, media_type: str) -> Any:
+    if media_type == negotiation.PROTOBUF:
+        return decoding.from_protobuf(body, DeleteOptions)[0]
+    problem = ""
+    try:
+        body = negotiation.to_json(body, media_type)
+        problem = "couldn't get version/kind; json parse error: "
+        return codec.decode_json(body)
+    except codec.DecodeError as error:
+        raise status.bad_request(f"{problem}{error}") from error
+
+
+def _from_query(query: MultiMapping[str]) -> DeleteOptions:
+    uid, version = query.get("uid") or None, query.get("resourceVersion") or None
+    return DeleteOptions(
+        grace_period_seconds=parameters.integer(query, "gracePeriodSeconds"),
+        preconditions=Preconditions(uid=uid, resource_version=version) if uid or version else None,
+        orphan_dependents=parameters.optional_flag(query, "orphanDependents"),
+        propagation_policy=query.get("propagationPolicy"),
+        dry_run=query.getall("dryRun", []),
+    )

@@ -37,9 +37,9 @@ async def select(call: Call, options: Options) -> Selected:
     """The objects that the options ask for. Raises ApiError."""
     wanted = predicate(call, options)
     if options.continue_:
+        revision, start = list_options.decode_token(options.continue_)
         if options.revision:
             raise status.bad_request("specifying resource version is not allowed when using continue")
-        revision, start = list_options.decode_token(options.continue_)
         revision = max(revision, 0)
     else:
         await freshness.wait(call.state.store, options.revision)

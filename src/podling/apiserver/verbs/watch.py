@@ -10,9 +10,10 @@ from collections.abc import AsyncGenerator
 from typing import cast
 
 from aiohttp.web import StreamResponse
+from multidict import CIMultiDict
 
 from podling.api import codec, status
-from podling.apiserver import freshness, list_options, output
+from podling.apiserver import freshness, list_options, output, responses
 from podling.apiserver.call import Call
 from podling.apiserver.list_options import Options
 from podling.apiserver.negotiation import JSON
@@ -35,7 +36,9 @@ async def handle(call: Call) -> StreamResponse:
     options = list_options.parse(call.query, watch=True)
     wanted = predicate(call, options)
     render = output.event_renderer(call, call.accepted())
-    response = StreamResponse(headers={"Content-Type": JSON, "Cache-Control": "no-cache, private"})
+    headers: CIMultiDict[str] = CIMultiDict({"Content-Type": JSON, "Cache-Control": "no-cache, private"})
+    responses.warn(headers, call.warnings)
+    response = StreamResponse(headers=headers)
     response.enable_chunked_encoding()
     await response.prepare(call.request)
     seconds = options.timeout or random.uniform(_MINIMUM_TIMEOUT, 2 * _MINIMUM_TIMEOUT)
