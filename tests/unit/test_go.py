@@ -36,7 +36,7 @@ def test_durations_are_read_as_go_does(text: str, seconds: float) -> None:
 @pytest.mark.parametrize("text", ["", "1", "s", "1d", "1 s", "--1s", "1s2", "."])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(
-        ValueError, match="^time: (invalid duration|missing unit in duration|unknown unit .* in duration) "
+        ValueError, match=r"^time: (invalid duration|missing unit in duration|unknown unit .* in duration) "
     ):
         parse_duration(text)
 
