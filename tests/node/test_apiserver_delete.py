@@ -65,8 +65,8 @@ def test_deletion_is_refused_for_another_uid_or_version(api: Api, running: str) 
     other = api.delete(running, {"preconditions": {"uid": "other"}})
     assert other.code == 409
     assert other.message == (
-        f'Operation cannot be fulfilled on pods "web": Precondition failed: UID in precondition: other, '
-        f"UID in object meta: {metadata['uid']}"
+        'Operation cannot be fulfilled on Pod "web": the UID in the precondition (other) does not match the UID in '
+        f"record ({metadata['uid']}). The object might have been deleted and then recreated"
     )
     assert api.delete(running, {"preconditions": {"resourceVersion": "1"}}).code == 409
     right = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}

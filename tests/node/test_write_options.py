@@ -28,6 +28,8 @@ CREATE, UPDATE, PATCH, DELETE = (
     f'{name}Options.meta.k8s.io "" is invalid: ' for name in ("Create", "Update", "Patch", "Delete")
 )
 
+CONFLICT = "Operation cannot be fulfilled on"
+
 OF_WRITES = (
     ("dryRun=All", ""),
     ("dryRun=All&dryRun=All", ""),
@@ -179,16 +181,48 @@ def test_delete_by_body(api: Api, config_maps: str, name: str, body: Any, code: 
 @pytest.mark.parametrize("name", ["/c", ""], ids=["one", "collection"])
 def test_preconditions_of_a_query(api: Api, config_maps: str, name: str) -> None:
     made = api.create(config_maps, {"metadata": {"name": "c"}})["metadata"]
-    failed = 'Operation cannot be fulfilled on configmaps "c": Precondition failed: '
-    other = told(api.delete(f"{config_maps}{name}?uid=x"))
-    assert other == (409, "Conflict", f"{failed}UID in precondition: x, UID in object meta: {made['uid']}")
-    old = told(api.delete(f"{config_maps}{name}?resourceVersion=1"))
-    version = made["resourceVersion"]
-    text = f"{failed}ResourceVersion in precondition: 1, ResourceVersion in object meta: {version}"
-    assert old == (409, "Conflict", text)
-    right = api.delete(f"{config_maps}{name}?uid={made['uid']}&resourceVersion={version}")
+    uid, version = made["uid"], made["resourceVersion"]
+    assert told(api.delete(f"{config_maps}{name}?uid=x&resourceVersion=1")) == (
+        409,
+        "Conflict",
+        f'{CONFLICT} ConfigMap "c": the UID in the precondition (x) does not match the UID in record ({uid}). '
+        "The object might have been deleted and then recreated",
+    )
+    assert told(api.delete(f"{config_maps}{name}?resourceVersion=1")) == (
+        409,
+        "Conflict",
+        f'{CONFLICT} ConfigMap "c": the ResourceVersion in the precondition (1) does not match the ResourceVersion in '
+        f"record ({version}). The object might have been modified",
+    )
+    right = api.delete(f"{config_maps}{name}?uid={uid}&resourceVersion={version}")
     assert right.code == 200
     assert api.get(f"{config_maps}/c").code == 404
+
+
+def test_preconditions_of_a_namespace(api: Api, namespace: str) -> None:
+    metadata = api.get(f"/api/v1/namespaces/{namespace}").json["metadata"]
+    for what, query, found in (("UID", "uid", "uid"), ("ResourceVersion", "resourceVersion", "resourceVersion")):
+        assert told(api.delete(f"/api/v1/namespaces/{namespace}?{query}=1")) == (
+            409,
+            "Conflict",
+            f'{CONFLICT} namespaces "{namespace}": Precondition failed: {what} in precondition: 1, '
+            f"{what} in object meta: {metadata[found]}",
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"propagationPolicy": "x"}, POLICY.format("x")),
+        ({"dryRun": ["x"]}, DRY_RUN_X),
+        ({"propagationPolicy": "Orphan", "orphanDependents": True}, BOTH.format("Orphan")),
+    ],
+)
+def test_evictions_refuse_what_deletions_refuse(api: Api, pods: str, options: Any, message: str) -> None:
+    api.create(pods, pod())
+    eviction = {"metadata": {"name": "web"}, "deleteOptions": options}
+    assert told(api.post(f"{pods}/web/eviction", eviction)) == (422, "Invalid", DELETE + message)
+    assert api.get(f"{pods}/web").code == 200
 
 
 YAML = (

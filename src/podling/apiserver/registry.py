@@ -356,16 +356,11 @@ class Registry(Generic[T]):
         wanted = options.preconditions
         if wanted is None:
             return
-        name, uid = obj.metadata.name, obj.metadata.uid
+        name, uid, version = obj.metadata.name, obj.metadata.uid, str(entry.revision)
         if wanted.uid is not None and wanted.uid != uid:
-            text = f"Precondition failed: UID in precondition: {wanted.uid}, UID in object meta: {uid}"
-            raise status.conflict(self.resource, name, text)
-        if wanted.resource_version is not None and wanted.resource_version != str(entry.revision):
-            text = (
-                f"Precondition failed: ResourceVersion in precondition: {wanted.resource_version}, "
-                f"ResourceVersion in object meta: {entry.revision}"
-            )
-            raise status.conflict(self.resource, name, text)
+            raise self.strategy.precondition_failed(name, "UID", wanted.uid, uid)
+        if wanted.resource_version is not None and wanted.resource_version != version:
+            raise self.strategy.precondition_failed(name, "ResourceVersion", wanted.resource_version, version)
 
     def _reject(self, obj: T, validate: Callable[..., list[FieldError]], *old: T) -> None:
         if errors := validate(obj, *old):

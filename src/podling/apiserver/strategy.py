@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from podling.api import validation
+from podling.api import status, validation
 from podling.api.field import FieldError
 from podling.api.meta.v1 import DeleteOptions, ObjectMeta
 from podling.api.scheme import Resource
@@ -61,6 +61,15 @@ class Strategy(Generic[T]):
         for attribute in cast(Any, obj).__struct_fields__:
             if attribute not in ("status", "metadata"):
                 setattr(obj, attribute, getattr(old, attribute))
+
+    def precondition_failed(self, name: str, what: str, wanted: str, found: str) -> status.ApiError:
+        """Return the refusal of a deletion that was meant for another UID or ResourceVersion."""
+        happened = "deleted and then recreated" if what == "UID" else "modified"
+        text = (
+            f"the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). "
+            f"The object might have been {happened}"
+        )
+        return status.conflict(self.resource.qualified_kind, name, text)
 
     def specification(self, obj: T) -> object:
         """What metadata.generation counts changes of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from podling.api import status
 from podling.api.core.v1 import Namespace, NamespaceStatus
 from podling.apiserver.strategy import Strategy
 
@@ -20,6 +21,10 @@ class NamespaceStrategy(Strategy[Namespace]):
         obj.spec.finalizers = old.spec.finalizers
         obj.status = old.status
         self._label(obj)
+
+    def precondition_failed(self, name: str, what: str, wanted: str, found: str) -> status.ApiError:
+        text = f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+        return status.conflict(self.resource, name, text)
 
     def is_held(self, obj: Namespace) -> bool:
         return bool(obj.metadata.finalizers or obj.spec.finalizers)

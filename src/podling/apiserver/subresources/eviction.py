@@ -8,7 +8,7 @@ from podling.api import codec, labels, status, time
 from podling.api.core.v1 import Pod
 from podling.api.meta.v1 import DeleteOptions, Preconditions, Status, StatusCause
 from podling.api.policy.v1 import Eviction, PodDisruptionBudget
-from podling.apiserver import decoding, responses
+from podling.apiserver import decoding, responses, write_options
 from podling.apiserver.admission.chain import Operation
 from podling.apiserver.call import Call
 from podling.apiserver.verbs.create import check_namespace
@@ -29,6 +29,7 @@ async def handle(call: Call) -> StreamResponse:
         Operation.CREATE, caller, namespace=call.namespace, name=name, obj=eviction, subresource="eviction"
     )
     pod: Pod = call.registry.get(call.namespace, name)
+    write_options.check_delete(options)
     budget = None if _needs_no_budget(pod) else await _budget_of(call, pod)
     if budget is not None:
         # Only the Pod that the budget was asked for may go.
