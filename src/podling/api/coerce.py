@@ -40,7 +40,7 @@ def coerce(document: object, type_: Any) -> Any:
     target = shape.of(type_)
     walk = _Walk()
     try:
-        mended = walk.value(document, target)
+        mended = walk.value(_zero(target) if document is None else document, target)
     except _Abort as error:
         raise DecodeError(str(error)) from None
     if walk.first:

@@ -123,12 +123,13 @@ def label_values(values: Sequence[str], path: Path, errors: list[FieldError]) ->
 def _owner_references(references: Sequence[OwnerReference], path: Path, errors: list[FieldError]) -> None:
     controller = ""
     for reference in references:
-        if not reference.api_version.rpartition("/")[2]:
+        group, _, version = reference.api_version.rpartition("/")
+        if not version or "/" in group:  # Go finds no version in "a/b/c"
             errors.append(field.invalid(path.child("apiVersion"), reference.api_version, "version must not be empty"))
         for name, value in (("kind", reference.kind), ("name", reference.name), ("uid", reference.uid)):
             if not value:
                 errors.append(field.invalid(path.child(name), value, "must not be empty"))
-        if reference.api_version == "v1" and reference.kind == "Event":
+        if (group, version, reference.kind) == ("", "v1", "Event"):
             errors.append(field.invalid(path, reference, "/v1, Kind=Event is disallowed from being an owner"))
         if reference.controller:
             this = f"{reference.kind}/{reference.name}"
