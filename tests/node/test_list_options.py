@@ -290,3 +290,30 @@ def test_what_a_deprecated_kind_warns_of_a_watch_warns_of_too(api: Api, namespac
     warning = '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"'
     assert [answer.headers.get_all("Warning") for answer in answers] == [[warning]] * len(answers)
     assert begin(api, f"{path}?watch=true&limit=x").headers.get_all("Warning") == [warning]
+
+
+@pytest.mark.parametrize(
+    ("query", "user_agent", "indented"),
+    [
+        ("", "", False),
+        ("pretty=", "", False),
+        ("pretty=false", "", False),
+        ("pretty=yes", "", False),
+        ("pretty=true", "", True),
+        ("pretty=1", "", True),
+        ("pretty=true&pretty=false", "", True),
+        ("", "curl/8.14.1", True),
+        ("", "Wget/1.25", True),
+        ("", "Mozilla/5.0 (X11)", True),
+        ("", "kubectl/v1.36.2", False),
+        ("pretty=false", "curl/8.14.1", False),
+    ],
+)
+def test_answers_are_indented_for_people(api: Api, query: str, user_agent: str, indented: bool) -> None:
+    for path in ("namespaces/default", "namespaces", "namespaces/nowhere", "namespaces?limit=x"):
+        separator = "&" if "?" in path else "?"
+        answer = api.get(f"/api/v1/{path}{separator}{query}", headers={"User-Agent": user_agent})
+        dense = json.dumps(answer.json, separators=(",", ":"), ensure_ascii=False)
+        expected = json.dumps(answer.json, indent=2, ensure_ascii=False) if indented else dense
+        assert answer.raw.decode() == expected + "\n"
+        assert int(answer.headers["Content-Length"]) == len(answer.raw)

@@ -95,6 +95,7 @@ class RequestHandler:
         except Exception:
             logger.exception("%s %s failed", request.method, request.path)
             response = responses.error(status.internal("an unexpected error, see the server's log").status)
+        responses.prettify(response, query, request.headers.get("User-Agent", ""))
         seconds = -1.0 if _is_long_running(info) else loop.time() - started
         self._state.metrics.observe(_metrics_key(info), response.status, seconds)
         return response
