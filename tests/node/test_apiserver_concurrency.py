@@ -12,12 +12,14 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from tests.support.answers import told
 from tests.support.api import Api
 from tests.support.https import Https
 
 from podling.api.core.v1 import ConfigMap, Container, Pod, PodSpec
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.status import ApiError
+from podling.apiserver.list_options import encode_token
 from podling.client.client import Client, EventType
 from podling.client.informer import Informer
 
@@ -258,7 +260,16 @@ def test_a_version_that_is_compacted_is_gone_and_informers_go_on(
         assert (error["type"], error["object"]["code"], error["object"]["reason"]) == ("ERROR", 410, "Expired")
         assert error["object"]["message"].startswith(f"too old resource version: {old} (")
         exact = api.get(f"{config_maps}?resourceVersion={old}&resourceVersionMatch=Exact")
-        assert (exact.code, exact.json["reason"]) == (410, "Expired")
+        text = "The resourceVersion for the provided list is too old."
+        assert told(exact) == (410, "Expired", text)
+        assert told(api.get(f"{config_maps}?resourceVersion={old}&limit=1")) == (410, "Expired", text)
+        page = api.get(f"{config_maps}?limit=5&continue={encode_token(int(old), f'{namespace}/a')}")
+        assert told(page)[:2] == (410, "Expired")
+        assert page.message.startswith(
+            "The provided continue parameter is too old to display a consistent list result. "
+        )
+        rest = api.get(f"{config_maps}?limit=5&continue={page.json['metadata']['continue']}")
+        assert [item["metadata"]["name"] for item in rest.json["items"]] == ["big", "new"]
         arrived = asyncio.Event()
         informer.add_handler(lambda kind, obj, _: arrived.set() if obj.metadata.name == "new" else None)
         task = asyncio.create_task(informer.run())

@@ -19,10 +19,7 @@ _BASE64_URL = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 _WITH_CONTINUE = "resourceVersionMatch is forbidden when continue is provided"
 _UNUSABLE = "invalid continue token: continue key is not valid"
 
-TOO_OLD = (
-    "The provided from parameter is too old to display a consistent list result. "
-    "You must start a new list without the from."
-)
+TOO_OLD = "The resourceVersion for the provided list is too old."
 TOKEN_TOO_OLD = (
     "The provided continue parameter is too old to display a consistent list result. "
     "You can start a new list without the continue parameter, or use the continue token in this response "
