@@ -148,9 +148,9 @@ def test_archive_without_a_name_asks_for_one(tmp_path: Path, nginx: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no tar", "is no image archive: file could not be opened"),
-        (b"", "is no image archive"),
-        (b"\x1f\x8b\x08broken", "is no image archive"),
+        (b"no tar", "is no image archive: it is not a tar, nor one compressed by gzip, bzip2 or xz"),
+        (b"", "is no image archive: it is empty"),
+        (b"\x1f\x8b\x08broken", "is no image archive: it ends too early"),
     ],
 )
 def test_file_that_is_no_archive_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
@@ -160,6 +160,24 @@ def test_file_that_is_no_archive_is_an_error(tmp_path: Path, content: bytes, mes
         async with store(tmp_path) as images_store:
             with pytest.raises(image_archive.ArchiveError, match=message):
                 await images_store.load(tmp_path / "file")
+
+    asyncio.run(run())
+
+
+def test_an_image_is_saved_to_a_file_in_a_directory_that_is_there(tmp_path: Path, nginx: Path) -> None:
+    (tmp_path / "file").touch()
+
+    async def run() -> None:
+        async with store(tmp_path) as images_store:
+            await images_store.load(nginx, "nginx")
+            for path, why in (
+                (tmp_path, "it is a directory, give a file"),
+                (tmp_path / "none" / "a.tar", f"there is no directory {tmp_path}/none"),
+                (tmp_path / "file" / "a.tar", f"there is no directory {tmp_path}/file"),
+            ):
+                with pytest.raises(CRIError) as caught:
+                    await images_store.save("nginx", path)
+                assert caught.value.message == f'failed to save image "nginx" to {path}: {why}'
 
     asyncio.run(run())
 

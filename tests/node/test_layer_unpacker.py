@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from tests.support.raw_image import member, tar
 
-from podling.runtime.native import rootfs, syscalls
+from podling.runtime.native import image_unpack, rootfs, syscalls
 from podling.runtime.native.image_unpack import Unpacked, UnpackError, unpack
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -254,8 +254,17 @@ def test_truncated_archive_is_an_error(tmp_path: Path) -> None:
 
 def test_one_bad_layer_of_several_is_named(tmp_path: Path) -> None:
     good = tar(member("file", b"x"))
-    with pytest.raises(UnpackError, match="Unrecognized archive format"):
+    text = r"^layer blob2: it is not a tar \(Unrecognized archive format\)$"
+    with pytest.raises(UnpackError, match=text):
         unpacked(tmp_path, good, good, b"no archive" * 1000, good, good)
+
+
+def test_a_machine_without_libarchive_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_unpack, "LIBARCHIVE", "libnone.so")
+    with pytest.raises(UnpackError) as caught:
+        unpacked(tmp_path, tar(member("file", b"x")))
+    text = "libnone.so: cannot open shared object file: No such file or directory"
+    assert str(caught.value) == f"the program that unpacks layers failed: {text}"
 
 
 @pytest.mark.parametrize("bomb", ["bytes", "files"])

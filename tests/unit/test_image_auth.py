@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from podling.api import image_name
-from podling.runtime.native import image_auth
+from podling.runtime.native import image_auth, image_registries
 from podling.runtime.protocol import AuthConfig, ImagePullError
 
 CONF = """
@@ -55,6 +55,25 @@ def test_credentials_go_to_the_registry_and_its_mirrors_only(tmp_path: Path, nam
     assert not path.exists()
     entry = {"auth": base64.b64encode(b"u:p:w").decode()}
     assert content == {"auths": dict.fromkeys(places, entry)}
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        "[[registry]]\nlocation = 3",
+        '[[registry]]\nlocation = "a"\nmirror = 3',
+        '[[registry]]\nlocation = "a"\n[[registry.mirror]]\nlocation = 3',
+        "registry = 3",
+        "[[registry]]\n",
+        "a = ",
+    ],
+)
+def test_a_registries_conf_that_is_wrong_counts_as_none(tmp_path: Path, conf: str) -> None:
+    """skopeo, which reads it too, says what is wrong."""
+    path = tmp_path / "registries.conf"
+    path.write_text(conf)
+    endpoints = image_registries.route("quay.io/a", path).endpoints
+    assert endpoints == (image_registries.Endpoint("quay.io/a"),)
 
 
 def test_identity_token_is_passed_on_and_registry_token_refused(tmp_path: Path) -> None:

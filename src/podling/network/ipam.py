@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from podling.kit import document_error
 from podling.network.errors import NetworkError
 
 log = logging.getLogger(__name__)
@@ -97,9 +98,9 @@ class Ipam:
                 continue
             try:
                 lease = decoder.decode(file.read_bytes())
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 # A power failure empties files that were just renamed. The sandbox did not survive it either.
-                log.warning("lease %s is damaged and removed: %s", file, error)
+                log.warning("lease %s is damaged and removed: %s", file, document_error.reason(error))
                 file.unlink()
                 continue
             self._leases[lease.sandbox_id] = lease

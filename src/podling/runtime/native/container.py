@@ -224,7 +224,7 @@ class Container:
         try:
             await self._save()
         except OSError as error:  # an agent that starts now tries the container again
-            log.warning("container %s: its failed start is not recorded: %s", self.id, error)
+            log.warning("container %s: its failed start is not recorded: %s", self.id, file_error.reason(error))
 
     # exit
 
@@ -241,7 +241,7 @@ class Container:
             conmon_over = self._conmon.over  # asked first: conmon writes the exit file before it ends
             ended = self._host.exits.read(self.id)
         except OSError as error:
-            log.warning("container %s: whether it has ended is looked at again: %s", self.id, error)
+            log.warning("container %s: whether it has ended is looked at again: %s", self.id, file_error.reason(error))
             self._host.second_look.again(self)
             return
         if ended is None and conmon_over:
@@ -265,7 +265,7 @@ class Container:
                 oom_kills = await self._host.workers.run(last_look)
                 break
             except OSError as error:  # the exit must be told all the same
-                log.warning("container %s: %s", self.id, error)
+                log.warning("container %s: %s", self.id, file_error.reason(error))
         if ended is None or ended.code < 0:
             record.exit_code, record.reason = 137, "ContainerStatusUnknown"
             record.message = "The container's monitor died, its exit status is not known"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from podling.client.backoff import Backoff
+from podling.kit import file_error
 from podling.runtime import shortage
 from podling.runtime.native.cgroup import Cgroups
 from podling.runtime.native.monitor import Conmon, ExitWatcher
@@ -95,7 +96,7 @@ class Tasks:
             except OSError as error:
                 if not shortage.passes(error) or self._closing.is_set() or number >= tries:
                     raise
-                log.warning("%s: trying again: %s", name, error)
+                log.warning("%s: trying again: %s", name, file_error.reason(error))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(backoff.next()):
                     await self._closing.wait()

@@ -19,7 +19,7 @@ import msgspec
 
 from podling.api import image_name
 from podling.api.image_name import ImageName
-from podling.kit import file_error
+from podling.kit import document_error, file_error
 from podling.runtime import tree
 from podling.runtime.native import (
     image_archive,
@@ -134,7 +134,9 @@ class ImageStore:
                 await self._unpack(stored, lock)
             self._metadata.image(stored)
         except (UnpackError, OSError, ValueError) as error:
-            log.warning("image %s (%s) is lost: %s", stored.id, ", ".join(stored.names) or "no name", error)
+            log.warning(
+                "image %s (%s) is lost: %s", stored.id, ", ".join(stored.names) or "no name", file_error.reason(error)
+            )
             await self._forget(stored.id)
 
     async def _forget(self, image_id: str) -> None:
@@ -313,7 +315,7 @@ class ImageStore:
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._settling.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("layers cannot be written to the disk: %s", error)
+            log.warning("layers cannot be written to the disk: %s", file_error.reason(error))
 
     async def remove_image(self, image: str) -> None:
         """Removes the image with all its names; removing what is not there is no error.
@@ -391,7 +393,7 @@ class ImageStore:
             async with self._skopeo.writing() as lock:
                 return await self._keep(await self._fetcher.from_archive(image, lock, progress), names, lock)
         except SkopeoError as e:
-            raise CRIError("ImageLoadFailed", f"failed to load {names[0]} from {path}: {e}") from None
+            raise CRIError("ImageLoadFailed", f"failed to load {names[0]} from {path}: skopeo: {e}") from None
         except (UnpackError, OSError, ValueError) as e:
             raise CRIError("ImageLoadFailed", f"failed to load {names[0]} from {path}: {_cause(e)}") from None
 
@@ -412,6 +414,9 @@ class ImageStore:
             name = asked if asked in tags else next(iter(tags), "")
         except image_name.InvalidImageName:
             name = next(iter(tags), "")
+        if path.is_dir() or not path.parent.is_dir():
+            why = "it is a directory, give a file" if path.is_dir() else f"there is no directory {path.parent}"
+            raise CRIError("ImageSaveFailed", f'failed to save image "{image}" to {path}: {why}')
         new = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             target = f"{archive_format}:{new}:{name}" if name else f"{archive_format}:{new}"
@@ -423,7 +428,9 @@ class ImageStore:
                     blobs = ("--src-shared-blob-dir", str(self._metadata.blobs))
                     await self._skopeo.run("copy", *blobs, f"oci:{layout}", target, lock=lock, progress=progress)
             new.replace(path)
-        except (SkopeoError, OSError) as e:
+        except SkopeoError as e:
+            raise CRIError("ImageSaveFailed", f'failed to save image "{image}" to {path}: skopeo: {e}') from None
+        except OSError as e:
             raise CRIError(
                 "ImageSaveFailed", f'failed to save image "{image}" to {path}: {file_error.reason(e)}'
             ) from None
@@ -463,8 +470,12 @@ def _cause(error: Exception) -> str:
     if isinstance(error, UnpackError):
         return f"failed to unpack: {error}"
     if isinstance(error, OSError):
-        return "no space left on device" if error.errno == errno.ENOSPC else f"failed to unpack: {error.strerror}"
-    return f"malformed image: {error}"
+        return (
+            "no space left on device"
+            if error.errno == errno.ENOSPC
+            else f"failed to unpack: {file_error.reason(error)}"
+        )
+    return f"malformed image: {document_error.reason(error)}"
 
 
 def _absolute(path: Path) -> Path:

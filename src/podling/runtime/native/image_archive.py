@@ -5,13 +5,16 @@ Directories are OCI layouts, or what `skopeo copy ... dir:...` writes.
 
 from __future__ import annotations
 
+import lzma
 import tarfile
+import zlib
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 from msgspec import Struct, field
 
+from podling.kit import document_error
 from podling.runtime.native import image_errors
 from podling.runtime.protocol import CRIError
 
@@ -73,11 +76,24 @@ def contents(path: Path) -> list[ArchivedImage]:
                     if docker is not None:
                         return _docker(path, _content(tar, docker, path))
                     return _oci("oci-archive", path, index)
-    except (tarfile.TarError, EOFError, OSError) as e:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as e:
         if isinstance(e, OSError) and e.errno is not None:
             raise
-        raise ArchiveError(f"{path} is no image archive: {e}") from None
+        raise ArchiveError(f"{path} is no image archive: {_damage(e, path)}") from None
     raise ArchiveError(f"{path} is no image archive: it has neither manifest.json nor index.json")
+
+
+def _damage(error: Exception, path: Path) -> str:
+    """Return what is wrong with a file that was not read as a tar to its end."""
+    if path.stat().st_size == 0:
+        return "it is empty"
+    if isinstance(error, EOFError) or "unexpected end" in str(error):
+        return "it ends too early, as after a copy that was broken off: copy or save it again"
+    if isinstance(error, tarfile.ReadError) and "could not be opened" in str(error):
+        return (
+            "it is not a tar, nor one compressed by gzip, bzip2 or xz: give what `podman save` or `docker save` wrote"
+        )
+    return "its content is damaged: copy or save it again"
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:
@@ -91,7 +107,7 @@ def _document(data: bytes, kind: type[_Document], what: str) -> _Document:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
-        raise ArchiveError(f"{what}: {e}") from None
+        raise ArchiveError(f"{what}: {document_error.reason(e)}") from None
 
 
 def _docker(path: Path, manifest: bytes) -> list[ArchivedImage]:

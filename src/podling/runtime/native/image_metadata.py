@@ -17,9 +17,10 @@ import msgspec
 from msgspec import Struct
 
 from podling.api import image_name
+from podling.kit import document_error
 from podling.runtime.native import image_manifest
 from podling.runtime.native.image_layers import Layers
-from podling.runtime.protocol import Image, ImageConfig
+from podling.runtime.protocol import CRIError, Image, ImageConfig
 
 _HEX_ID = re.compile(r"[0-9a-f]{7,64}")
 
@@ -115,6 +116,10 @@ class Metadata:
             return msgspec.json.decode(self._file.read_bytes(), type=list[StoredImage])
         except FileNotFoundError:
             return []
+        except ValueError as error:
+            why = f"{self._file} is damaged: {document_error.reason(error)}"
+            remedy = "restore it from a copy, or delete it to have all images pulled again"
+            raise CRIError("ImageStoreDamaged", f"{why} ({remedy})") from None
 
     def blob(self, digest: str) -> Path:
         return self.blobs / "sha256" / digest.removeprefix("sha256:")

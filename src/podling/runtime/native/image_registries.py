@@ -10,8 +10,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec import Struct
+
 SYSTEM_CONF = Path("/etc/containers/registries.conf")
 DROP_INS = Path("/etc/containers/registries.conf.d")
+
+
+class _Mirror(Struct):
+    location: str | None = None
+
+
+class _Registry(Struct):
+    """The form of a [[registry]] table, as far as it is read here."""
+
+    prefix: str | None = None
+    location: str | None = None
+    mirror: list[_Mirror] = []
 
 
 @dataclass(frozen=True)
@@ -76,9 +91,14 @@ def _registries(conf: Path) -> dict[str, dict[str, Any]]:
 def _parse(file: Path, inode: int, mtime: int, size: int) -> dict[str, dict[str, Any]]:
     try:
         entries = tomllib.loads(file.read_text()).get("registry", [])
-        return {entry.get("prefix") or entry["location"]: entry for entry in entries}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        msgspec.convert(entries, list[_Registry])
+    except (OSError, ValueError):
         return {}
+    return {
+        entry.get("prefix") or entry["location"]: entry
+        for entry in entries
+        if entry.get("prefix") or "location" in entry
+    }
 
 
 def _match_length(repository: str, prefix: str) -> int:

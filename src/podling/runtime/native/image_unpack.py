@@ -55,7 +55,10 @@ async def unpack(layers: Sequence[tuple[Path, Path]], keep_open: Sequence[int] =
     )
     for result in results:
         if result.error:
-            raise UnpackError(result.error)
+            raise UnpackError(f"layer {layers[result.index][0].name}: {result.error}")
     if ended.code or len(results) != len(layers):
-        raise UnpackError(ended.stderr.decode(errors="replace").strip() or f"unpacking ended with code {ended.code}")
+        lines = ended.stderr.decode(errors="replace").strip().splitlines()
+        # A traceback ends with the error, its class first.
+        said = lines[-1].rpartition("Error: ")[2] if lines else f"it ended with code {ended.code}"
+        raise UnpackError(f"the program that unpacks layers failed: {said}")
     return [Unpacked(result.diff_id, result.size) for result in results]

@@ -88,7 +88,15 @@ def _explain(error: Exception) -> str:
         return "no space left on device"  # as programs in Go say it
     if isinstance(error, OSError):
         return f"{os.fsdecode(error.filename or 'layer')}: {error.strerror}"
-    return str(getattr(error, "msg", None) or error or type(error).__name__)
+    message = str(getattr(error, "msg", None) or error or type(error).__name__)
+    return _WORDS.get(message, message)
+
+
+# The texts of libarchive that people meet most.
+_WORDS = {
+    "Unrecognized archive format": "it is not a tar (Unrecognized archive format)",
+    "Truncated tar archive": "it ends too early (Truncated tar archive)",
+}
 
 
 class LayerError(Exception):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from podling.kit import oom_score
+from podling.kit import file_error, oom_score
 from podling.runtime.native import namespaces, oci, sysctl
 from podling.runtime.native.host import Host, together
 from podling.runtime.native.monitor import ProcessWatch
@@ -152,7 +152,7 @@ class Sandbox:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             # Without a record, an agent that starts now clears up all that is left of the sandbox.
-            log.warning("sandbox %s: it stops without a record: %s", self.id, error)
+            log.warning("sandbox %s: it stops without a record: %s", self.id, file_error.reason(error))
             self._host.records.remove_sandbox(self.id)
 
     async def _release(self) -> None:
@@ -246,7 +246,11 @@ class Sandbox:
             if self._pause is None and self.ready:
                 self._pause = ProcessWatch(self.record.pause, self.look)
         except OSError as error:
-            log.warning("sandbox %s: whether its pause process has ended is looked at again: %s", self.id, error)
+            log.warning(
+                "sandbox %s: whether its pause process has ended is looked at again: %s",
+                self.id,
+                file_error.reason(error),
+            )
             self._host.second_look.again(self)
             return
         if self._pause is None or self._pause.over:
@@ -257,7 +261,7 @@ class Sandbox:
         try:
             await self.stop()
         except (CRIError, OSError) as error:
-            log.warning("sandbox %s: it is stopped again: %s", self.id, error)
+            log.warning("sandbox %s: it is stopped again: %s", self.id, file_error.reason(error))
             self._host.second_look.again(self)
 
     async def _stop_pause(self) -> None:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
+from podling.kit import document_error, file_error
 from podling.runtime.native import seccomp_default
 from podling.runtime.protocol import CRIError, Seccomp
 
@@ -28,6 +30,40 @@ _ARCHITECTURES = {
     "s390x": ("SCMP_ARCH_S390X", "s390x"),
 }
 _SUB_ARCHITECTURES = {"amd64": ("amd64", "x86", "x32"), "arm64": ("arm64", "arm"), "s390x": ("s390x", "s390")}
+
+
+class _Conditions(Struct):
+    caps: list[str] | None = None
+    arches: list[str] | None = None
+    minKernel: str | None = None
+
+
+class _Rule(Struct):
+    action: str
+    names: list[str] | None = None
+    name: str | None = None
+    errno: str | None = None
+    errnoRet: int | None = None
+    args: list[dict[str, Any]] | None = None
+    includes: _Conditions | None = None
+    excludes: _Conditions | None = None
+
+
+class _ArchitectureMap(Struct):
+    architecture: str
+    subArchitectures: list[str] | None = None
+
+
+class _Profile(Struct):
+    """The form that a file must have. `translate` reads what the file holds, other fields included."""
+
+    defaultAction: str
+    defaultErrno: str | None = None
+    defaultErrnoRet: int | None = None
+    architectures: list[str] | None = None
+    archMap: list[_ArchitectureMap] | None = None
+    flags: list[str] | None = None
+    syscalls: list[_Rule] | None = None
 
 
 def profile(seccomp: Seccomp, capabilities: Sequence[str]) -> dict[str, Any] | None:
@@ -46,10 +82,11 @@ def profile(seccomp: Seccomp, capabilities: Sequence[str]) -> dict[str, Any] | N
     except FileNotFoundError as error:
         raise CRIError("CreateContainerError", f"seccomp profile {path} does not exist") from error
     except OSError as error:
-        text = f"cannot load seccomp profile {path}: {error.strerror}"
+        text = f"cannot load seccomp profile {file_error.reason(error, path)}"
         raise CRIError("CreateContainerError", text) from error
-    except (msgspec.MsgspecError, TypeError, AttributeError, KeyError, ValueError) as error:
-        raise CRIError("CreateContainerError", f"cannot load seccomp profile {path}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        text = f"cannot load seccomp profile {path}: {document_error.reason(error)}"
+        raise CRIError("CreateContainerError", text) from error
 
 
 @functools.lru_cache(maxsize=16)
@@ -59,7 +96,9 @@ def _default(capabilities: tuple[str, ...]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=4)
 def _load(path: Path, _changed: int) -> dict[str, Any]:
-    return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    found: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    msgspec.convert(found, _Profile)
+    return found
 
 
 def translate(source: Mapping[str, Any], capabilities: Sequence[str]) -> dict[str, Any]:
@@ -110,13 +149,24 @@ def _counts(rule: Mapping[str, Any], capabilities: Sequence[str], architectures:
     if includes.get("arches") and not any(arch in architectures for arch in includes["arches"]):
         return False
     minimum = includes.get("minKernel")
-    return not minimum or _kernel() >= tuple(int(part) for part in minimum.split(".")[:2])
+    return not minimum or _kernel() >= _version(minimum)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    parts = text.split(".")[:2]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueError(f'minKernel is "{text}" instead of a version such as "5.4"')
+    return tuple(int(part) for part in parts)
 
 
 def _errno(name: str | None, number: int | None) -> int | None:
-    if name:
-        return int(getattr(errno, name)) if hasattr(errno, name) else int(name)
-    return number
+    if not name:
+        return number
+    if name in errno.errorcode.values():
+        return int(getattr(errno, name))
+    if name.isascii() and name.isdigit():
+        return int(name)
+    raise ValueError(f'"{name}" is not the name of an error of Linux such as "EPERM"')
 
 
 @functools.cache

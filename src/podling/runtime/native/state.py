@@ -24,6 +24,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from podling.kit import document_error
 from podling.runtime import tree
 from podling.runtime.protocol import ContainerConfig, LinuxResources, SandboxConfig
 
@@ -218,7 +219,7 @@ def _load(path: Path, kind: type[T]) -> T | None:
             try:
                 return msgspec.json.decode(line, type=kind)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                log.warning("%s has a damaged line: %s", path, error)
+                log.warning("%s has a damaged line: %s", path, document_error.reason(error))
     return None
 
 
