@@ -15,6 +15,7 @@ import msgspec
 from podling.api import coerce, utf8
 from podling.api.coerce import DecodeError
 from podling.api.quantity import Quantity
+from podling.kit import document_error
 
 __all__ = [
     "DecodeError",
@@ -76,7 +77,7 @@ def decode_exact(type_: type[T], data: bytes) -> T:
         value: T = _decoder(key).decode(data)
     except msgspec.ValidationError as error:
         convert(decode_json(data), type_)  # finds better words for most mistakes
-        raise DecodeError(str(error)) from None
+        raise DecodeError(document_error.reason(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _syntax_error(data, error) from None
     except RecursionError:
@@ -95,7 +96,9 @@ def decode_json(data: bytes | bytearray | memoryview | str) -> Any:
 
 
 def _syntax_error(data: bytes | bytearray | memoryview | str, error: Exception) -> DecodeError:
-    return DecodeError(coerce.syntax_error(data if isinstance(data, str) else bytes(data)) or str(error))
+    return DecodeError(
+        coerce.syntax_error(data if isinstance(data, str) else bytes(data)) or document_error.reason(error)
+    )
 
 
 def encode_any_text(value: object) -> bytes:
@@ -121,4 +124,4 @@ def convert(document: object, type_: type[T]) -> T:
     try:
         return msgspec.convert(mended, type_, dec_hook=_dec_hook)
     except msgspec.ValidationError as error:
-        raise DecodeError(str(error)) from error
+        raise DecodeError(document_error.reason(error)) from error

@@ -162,7 +162,7 @@ def _go_type(target: Shape) -> str:
     return "v1.ResourceList" if target.item.kind == shape.QUANTITY else f"map[string]{_go_type(target.item)}"
 
 
-def _json_type(value: object) -> str:
+def json_type(value: object) -> str:
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, str):
@@ -191,7 +191,7 @@ class _Walk:
         return f"json: cannot unmarshal {what} into {at} of type {go_type}"
 
     def note(self, value: object, target: Shape, literal: bool = False) -> None:
-        what = _json_type(value)
+        what = json_type(value)
         if literal and what == "number":
             what = f"number {value}"
         self.remember(self.mismatch(what, _go_type(target)))
@@ -286,7 +286,7 @@ class _Walk:
             elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 256:
                 read.append(value)
             else:
-                what = _json_type(value)
+                what = json_type(value)
                 self.remember(self.mismatch(f"number {value}" if what == "number" else what, "uint8"))
         return base64.b64encode(bytearray(read)).decode()
 
@@ -299,14 +299,14 @@ class _Walk:
 
     def time(self, value: Any, *, micro: bool) -> str:
         if not isinstance(value, str):
-            raise _Abort(self.mismatch(_json_type(value), "string"))
+            raise _Abort(self.mismatch(json_type(value), "string"))
         return _to_utc(value, micro=micro)
 
     def int_or_string(self, value: Any) -> None:
         if isinstance(value, str):
             return
         if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**31:
-            what = _json_type(value)
+            what = json_type(value)
             raise _Abort(self.mismatch(f"number {value}" if what == "number" else what, "int32"))
 
 

@@ -21,6 +21,8 @@ from podling.api.go import quote
 _PREFIX = "tag:yaml.org,2002:"
 _TEXT, _MERGE = _PREFIX + "str", _PREFIX + "merge"
 _NO_KEY = object()
+_SHOWN = 100
+"""Characters of a value that cannot be read that its error quotes."""
 
 
 class _Resolver(Resolver):
@@ -32,28 +34,33 @@ class _Resolver(Resolver):
     }
 
 
+class Malformed(yaml.YAMLError):
+    """The document is not YAML. The text is that of upstream's parser: `yaml: line 3: did not find expected key`."""
+
+
 def load(document: bytes | str) -> tuple[Any, list[str]]:
     """The value, whose keys are text, and a line for each key that stands twice in a mapping.
 
-    Raises ValueError beyond the limits of yaml_bounds and for keys that JSON cannot have, yaml.YAMLError for what is
-    not YAML, or not one document."""
+    Raises ValueError beyond the limits of yaml_bounds and for keys that JSON cannot have, Malformed for what is not YAML,
+    or not one document."""
     builder = _Builder()
-    for event in yaml_bounds.events(document):
-        builder.feed(event)
+    try:
+        for event in yaml_bounds.events(document):
+            builder.feed(event)
+    except ReaderError as error:
+        raise Malformed(f"yaml: {error.reason}") from None
+    except yaml.MarkedYAMLError as error:
+        raise Malformed(f"yaml: {_line(error)}{error.problem or 'unknown problem parsing YAML content'}") from None
     return builder.value, builder.duplicates
 
 
-def problem(error: yaml.YAMLError) -> str:
-    """Return what go-yaml, which like PyYAML is made of libyaml, says of it: `yaml: line 2: did not find ...`."""
-    if isinstance(error, ReaderError):
-        return f"yaml: {error.reason}"
-    if not isinstance(error, yaml.MarkedYAMLError):
-        return f"yaml: {error}"
+def _line(error: yaml.MarkedYAMLError) -> str:
+    """Return where the problem is, as go-yaml says it: nowhere in the first line, and one line less unless it scans."""
     marks = (error.context_mark, error.problem_mark)
     line = next((mark.line for mark in marks if mark is not None and mark.line), 0)
     if line and isinstance(error, ScannerError):
-        line += 1  # only these count from one
-    return f"yaml: line {line}: {error.problem}" if line else f"yaml: {error.problem}"
+        line += 1
+    return f"line {line}: " if line else ""
 
 
 class _Open:
@@ -89,7 +96,7 @@ class _Builder:
             self._end(event)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
-                raise ComposerError(None, None, f"found undefined alias {event.anchor!r}", _mark(event))
+                raise ComposerError(None, None, f"unknown anchor '{event.anchor}' referenced", _mark(event))
             self._add(self._anchors[event.anchor], event)
         elif isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
@@ -112,7 +119,11 @@ class _Builder:
         value: Any = event.value
         if tag != _TEXT:
             node = yaml.ScalarNode(tag, event.value, _mark(event))
-            value = self._constructor.construct_object(node)
+            try:
+                value = self._constructor.construct_object(node)
+            except (ConstructorError, ValueError, LookupError, AttributeError):  # whatever PyYAML did not expect
+                text = f"cannot decode `{event.value[:_SHOWN]}` as a {tag.replace(_PREFIX, '!!')}"
+                raise ConstructorError(None, None, text, _mark(event)) from None
         if event.anchor:
             self._anchors[event.anchor] = value
         self._add(value, event)
@@ -120,7 +131,7 @@ class _Builder:
     def _begin(self, event: yaml.CollectionStartEvent) -> None:
         mapping = isinstance(event, yaml.MappingStartEvent)
         if event.tag not in (None, "!", _PREFIX + ("map" if mapping else "seq")):
-            text = f"could not determine a constructor for the tag {event.tag!r}"
+            text = f"the tag {event.tag.replace(_PREFIX, '!!')} is not supported"
             raise ConstructorError(None, None, text, _mark(event))
         self._open.append(_Open(event.anchor, mapping=mapping))
 
@@ -147,7 +158,7 @@ class _Builder:
         elif parent.key is None:
             merged = value if isinstance(value, list) else [value]
             if not all(isinstance(each, dict) for each in merged):
-                text = "expected a mapping or list of mappings for merging"
+                text = "map merge requires map or sequence of maps as the value"
                 raise ConstructorError("while constructing a mapping", None, text, _mark(event))
             parent.merged += merged
             parent.key = _NO_KEY
@@ -167,4 +178,5 @@ def _text(key: object) -> str:
         return "true" if key else "false"
     if isinstance(key, (int, float)):
         return str(key)
-    raise ValueError(f"unsupported map key of type: {type(key).__name__}, key: {key!r}")
+    kinds = {dict: "mapping", list: "list", type(None): "null"}
+    raise ValueError(f"unsupported map key: it is a {kinds.get(type(key), 'value')} instead of a text")

@@ -17,6 +17,7 @@ from podling.apiserver.registry import Caller, Registry
 from podling.apiserver.routing import RequestInfo
 from podling.apiserver.user import User
 from podling.apiserver.write_options import WriteOptions
+from podling.kit import connection_error
 
 if TYPE_CHECKING:
     from podling.apiserver.state import State
@@ -84,6 +85,6 @@ class Call:
         except HTTPRequestEntityTooLarge:
             raise status.request_entity_too_large(f"limit is {MAX_BODY}") from None
         except (HttpProcessingError, RequestPayloadError) as error:
-            raise status.bad_request(f"the body cannot be read: {error}") from error
+            raise status.bad_request(f"the body cannot be read: {connection_error.reason(error)}") from error
         self.large = len(body) > offload.LARGE
         return body

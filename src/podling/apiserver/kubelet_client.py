@@ -14,6 +14,7 @@ from yarl import URL
 from podling.api import status
 from podling.api.core.v1 import Node
 from podling.apiserver.pki import PKI
+from podling.kit import connection_error
 
 _ADDRESS_TYPES = ("InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS")
 _DEFAULT_PORT = 10250
@@ -54,7 +55,8 @@ class KubeletClient:
         try:
             response = await session.get(url, server_hostname=endpoint.node)
         except (ClientError, TimeoutError, OSError) as error:
-            raise status.internal(f'error dialing backend: Get "{url}": {error}') from error
+            why = f"dial tcp {host}:{endpoint.port}: {connection_error.reason(error)}"
+            raise status.internal(f'error dialing backend: Get "{url}": {why}') from error
         try:
             yield response
         finally:

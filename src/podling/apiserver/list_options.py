@@ -12,6 +12,7 @@ from msgspec import Struct
 from podling.api import codec, field, fields, go, labels, status
 from podling.api.field import FieldError
 from podling.apiserver import parameters
+from podling.kit import document_error
 
 _KIND = "ListOptions.meta.k8s.io"
 _TOKEN_VERSION = "meta.k8s.io/v1"
@@ -121,7 +122,7 @@ def decode_token(text: str) -> tuple[int, str]:
     try:
         token = msgspec.convert(codec.decode_json(_decoded(text)), _Token)
     except (ValueError, msgspec.MsgspecError) as error:
-        raise status.bad_request(f"{_UNUSABLE}: {error}") from error
+        raise status.bad_request(f"{_UNUSABLE}: {document_error.reason(error)}") from error
     start = token.start.removeprefix("/")
     problem = ""
     if token.version != _TOKEN_VERSION:

@@ -11,6 +11,7 @@ import yaml
 from msgspec import Struct
 
 from podling.api import codec, status, utf8, yaml_document
+from podling.kit import document_error
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -87,10 +88,8 @@ def from_yaml(body: bytes) -> tuple[bytes, list[str]]:
     try:
         value, duplicates = yaml_document.load(body)
         return msgspec.json.encode(value), duplicates
-    except yaml.YAMLError as error:
-        raise codec.DecodeError(f"error converting YAML to JSON: {yaml_document.problem(error)}") from error
-    except (TypeError, ValueError) as error:
-        raise codec.DecodeError(f"error converting YAML to JSON: {error}") from error
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise codec.DecodeError(f"error converting YAML to JSON: {document_error.reason(error)}") from error
 
 
 def to_yaml(value: bytes) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from podling.api import shape, time
 from podling.api.shape import Field, Shape
+from podling.kit import document_error
 
 MAGIC = b"k8s\x00"
 
@@ -165,7 +166,7 @@ def _json(text: bytes) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ProtobufError(f"raw JSON that is none: {error}") from error
+        raise ProtobufError(f"a field with JSON holds none: {document_error.reason(error)}") from error
 
 
 def _only(value: int | memoryview) -> str:
@@ -195,7 +196,7 @@ def _text(value: int | memoryview) -> str:
     try:
         return bytes(_view(value)).decode()
     except UnicodeDecodeError as error:
-        raise ProtobufError(f"a text that is not UTF-8: {error}") from error
+        raise ProtobufError("string field contains invalid UTF-8") from error
 
 
 def _view(value: int | memoryview) -> memoryview:

@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from podling.api import status
-from podling.api.coerce import TOO_DEEP
+from podling.api import coerce, status
 
 MAX_OPERATIONS = 10_000
 MAX_COPIED = 3 << 20
@@ -21,10 +20,25 @@ def apply(document: dict[str, Any], patch: Any) -> dict[str, Any]:
     import jsonpatch
     import jsonpointer
 
-    try:
-        operations = jsonpatch.JsonPatch(patch)
-    except (jsonpatch.InvalidJsonPatch, jsonpointer.JsonPointerException, TypeError) as error:
-        raise status.bad_request(f"error decoding patch: {error}") from error
+    if not isinstance(patch, list):
+        what = "null" if patch is None else coerce.json_type(patch)
+        raise status.bad_request(
+            f"error decoding patch: json: cannot unmarshal {what} into Go value of type jsonpatch.Patch"
+        )
+    operations: list[Any] = []
+    for number, operation in enumerate(patch):
+        if not isinstance(operation, dict):
+            what = "null" if operation is None else coerce.json_type(operation)
+            raise status.bad_request(
+                f"error decoding patch: json: cannot unmarshal {what} into Go value of type jsonpatch.Operation"
+            )
+        try:
+            operations += jsonpatch.JsonPatch([operation])
+        except (jsonpatch.InvalidJsonPatch, jsonpointer.JsonPointerException) as error:
+            raise status.bad_request(f"error decoding patch: operation {number}: {error}") from error
+        except TypeError as error:
+            text = "its op, path and from must be strings"
+            raise status.bad_request(f"error decoding patch: operation {number}: {text}") from error
     try:
         result: Any = deepcopy(document)
         copied = 0
@@ -38,7 +52,7 @@ def apply(document: dict[str, Any], patch: Any) -> dict[str, Any]:
                     )
             result = jsonpatch.JsonPatch([operation]).apply(result, in_place=True)
     except RecursionError:
-        raise status.bad_request(TOO_DEEP) from None
+        raise status.bad_request(coerce.TOO_DEEP) from None
     except jsonpatch.JsonPatchTestFailed as error:
         raise status.unprocessable("a test of the patch failed") from error
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError) as error:

@@ -6,9 +6,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 
-import msgspec
-
-from podling.api import field, names
+from podling.api import codec, field, names
 from podling.api.core.v1 import ConfigMapNodeConfigSource, Node, NodeConfigSource, Taint
 from podling.api.field import FieldError, Path
 from podling.api.quantity import Quantity
@@ -88,8 +86,8 @@ def _annotations(values: Mapping[str, str], errors: list[FieldError]) -> None:
         return
     at = _METADATA.child("annotations")
     try:
-        taints = msgspec.json.decode(encoded, type=list[Taint])
-    except msgspec.DecodeError as error:
+        taints = codec.decode(list[Taint], encoded)
+    except codec.DecodeError as error:
         errors.append(field.invalid(at, _TAINTS_ANNOTATION, str(error)))
     else:
         scheduling.taints(taints, at.child(_TAINTS_ANNOTATION), errors)

@@ -5,9 +5,7 @@ Source: ValidatePodCreate and ValidatePodSpec of Kubernetes 1.36. Updates are in
 
 from __future__ import annotations
 
-import msgspec
-
-from podling.api import field
+from podling.api import codec, field
 from podling.api.core.v1 import (
     Binding,
     Pod,
@@ -108,8 +106,8 @@ def _annotations(values: dict[str, str], spec: PodSpec, path: Path, errors: list
         errors.append(field.invalid(path.key(MIRROR_ANNOTATION), values[MIRROR_ANNOTATION], message))
     if encoded := values.get(TOLERATIONS_ANNOTATION):
         try:
-            tolerations = msgspec.json.decode(encoded, type=list[Toleration])
-        except msgspec.DecodeError as error:
+            tolerations = codec.decode(list[Toleration], encoded)
+        except codec.DecodeError as error:
             errors.append(field.invalid(path, TOLERATIONS_ANNOTATION, str(error)))
         else:
             scheduling.tolerations(tolerations, path.child(TOLERATIONS_ANNOTATION), errors)

@@ -17,6 +17,7 @@ from podling.api.meta.v1 import Status, StatusDetails
 from podling.apiserver import parameters, responses
 from podling.apiserver.call import Call
 from podling.apiserver.kubelet_client import Endpoint
+from podling.kit import connection_error
 from podling.kit.http_connection import cancelled_with_connection
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,9 @@ async def _stream(call: Call, answer: ClientResponse) -> StreamResponse:
                     await response.write(chunk)
             except (ClientError, ClientPayloadError) as error:
                 # The status line is gone; ending without the last chunk tells the client that this is not all.
-                log.warning("log of %s/%s broke off: %s", call.namespace, call.info.name, error)
+                log.warning(
+                    "log of %s/%s broke off: %s", call.namespace, call.info.name, connection_error.reason(error)
+                )
                 raise ConnectionResetError("the kubelet's answer broke off") from error
             finally:
                 call.state.streams.discard(timeout)
