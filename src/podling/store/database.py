@@ -23,6 +23,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from podling.kit import file_error
 from podling.store.acknowledged import Acknowledged
 from podling.store.history import History, Record
 from podling.store.protocol import (
@@ -101,6 +102,21 @@ def _checksum(revision: int, key: str, value: bytes) -> int:
     return zlib.crc32(value, zlib.crc32(key.encode(), revision & 0xFFFFFFFF))
 
 
+# SQLite's own texts do not say what is to be done.
+_WORDS: Final = {
+    sqlite3.SQLITE_CANTOPEN: "it is not a file that this process may read and write (unable to open database file)",
+    sqlite3.SQLITE_NOTADB: "it is not a database of SQLite; restore it from a copy",
+    sqlite3.SQLITE_CORRUPT: "what SQLite reads there is not what it wrote; restore it from a copy",
+    sqlite3.SQLITE_BUSY: "another program holds its lock; end that program",
+    sqlite3.SQLITE_READONLY: "it cannot be written to; look at its owner, mode and file system",
+}
+
+
+def _words(error: sqlite3.Error) -> str:
+    """Return what an error of SQLite means for the file that it is about."""
+    return _WORDS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, str(error))
+
+
 class Database:
     def __init__(self, path: Path, retention: Retention) -> None:
         self._path = path
@@ -140,11 +156,13 @@ class Database:
                 self.close()
                 raise
         except sqlite3.OperationalError as error:
-            raise StoreError(f"{self._path}: {error}") from error
+            raise StoreError(f"{self._path}: {_words(error)}") from error
         except sqlite3.DatabaseError as error:
-            raise DatabaseCorrupt(f"{self._path} is damaged: {error}") from error
+            raise DatabaseCorrupt(f"{self._path} is damaged: {_words(error)}") from error
         except OSError as error:
-            raise StoreError(f"{self._path}: {error.strerror}") from error
+            if not self._path.parent.is_dir():  # the file that could not be made there is another
+                raise StoreError(f"{self._path}: {error.strerror}") from error
+            raise StoreError(file_error.reason(error, self._path)) from error
 
     def _acquire_lock(self) -> None:
         # Not on the database itself: closing any descriptor of it would drop SQLite's own locks.
@@ -202,7 +220,7 @@ class Database:
     def _load(self, history: History, check: Check) -> Loaded:
         complaint = self._writer.execute("PRAGMA quick_check(1)").fetchone()[0]
         if complaint != "ok":
-            raise DatabaseCorrupt(f"{self._path} is damaged: {complaint}")
+            raise DatabaseCorrupt(f"{self._path} is damaged: {' '.join(complaint.split())}; restore it from a copy")
         self._compacted = self._writer.execute("SELECT revision FROM compaction").fetchone()[0]
         history.floor = self._compacted
         entries: dict[str, Entry] = {}
@@ -374,7 +392,7 @@ class Database:
             self._checkpoint(self._writer, "RESTART")
             self._wal_bytes = 0
         except sqlite3.Error as error:
-            log.warning("cannot copy the write-ahead log of %s: %s", self._path, error)
+            log.warning("cannot copy the write-ahead log of %s: %s", self._path, _words(error))
             self._wal_bytes = WAL_LIMIT_BYTES // 2  # tries again after as much more
 
     def _checkpoint(self, connection: sqlite3.Connection, mode: str) -> None:

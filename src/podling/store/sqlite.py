@@ -450,7 +450,7 @@ class SQLiteStore:
             except (sqlite3.Error, StoreUnavailable) as error:
                 if str(error) != complaint:
                     complaint = str(error)
-                    log.error("cannot tidy up the store: %s", error)
+                    log.error("cannot tidy up %s: %s", self._database.files[0], error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._options.maintenance_seconds):
                     await self._attention.wait()
