@@ -27,6 +27,7 @@ from podling.api.meta.v1 import ListMeta, Status
 from podling.api.scheme import Resource
 from podling.api.status import ApiError
 from podling.client.objects import Object
+from podling.kit import connection_error, document_error, file_error
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +230,7 @@ class Client:
         try:
             result = _decode_items(await self.request("GET", path + params))
         except msgspec.DecodeError as error:
-            raise codec.DecodeError(f"a list of {type.__name__} is expected: {error}") from error
+            raise codec.DecodeError(f"a list of {type.__name__} is expected: {document_error.reason(error)}") from error
         items: list[T] = []
         unreadable: list[str] = []
         for item in result.items or ():
@@ -339,12 +340,12 @@ class Client:
         try:
             yield
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            text = str(error) or type(error).__name__
+            text = connection_error.reason(error)
             if not self._away:
                 self._away = True
                 self._back.clear()
                 log.warning("the API server at %s is away: %s", self.config.socket or self._base, text)
-            raise ConnectionFailed(text) from error
+            raise ConnectionFailed(f"the API server at {self.config.socket or self._base} is away: {text}") from error
 
     def _note_answer(self) -> None:
         if self._away:
@@ -387,16 +388,25 @@ def _decode_frame(type: type[T], line: bytes) -> WatchEvent[T]:
         frame = _decode_line(line)
         kind = None if frame.type == "ERROR" else EventType(frame.type)
     except (msgspec.DecodeError, ValueError) as error:
-        raise codec.DecodeError(f"a watch event is expected: {error}") from error
+        raise codec.DecodeError(f"a watch event is expected: {document_error.reason(error)}") from error
     if kind is None:
         raise ApiError(codec.decode(Status, frame.object))
     return WatchEvent(kind, codec.decode(type, frame.object))
 
 
 def _ssl_context(config: ClientConfig) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=config.ca.decode() if config.ca else None)
+    try:
+        context = ssl.create_default_context(cadata=config.ca.decode() if config.ca else None)
+    except (ValueError, ssl.SSLError):
+        raise ConnectionFailed("the certificates of the API server's authorities are not PEM") from None
     if config.cert_file:
-        context.load_cert_chain(config.cert_file, config.key_file)
+        try:
+            context.load_cert_chain(config.cert_file, config.key_file)
+        except ssl.SSLError:
+            text = f"{config.cert_file} and {config.key_file} are not a certificate and its key in PEM"
+            raise ConnectionFailed(text) from None
+        except OSError as error:
+            raise ConnectionFailed(f"{config.cert_file} or {config.key_file}: {file_error.reason(error)}") from None
     return context
 
 
