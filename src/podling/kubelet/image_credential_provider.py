@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct, field
 
 from podling.api.go import parse_duration, quote
-from podling.kit import program
+from podling.kit import document_error, file_error, program
 from podling.kubelet.image_credentials import Auths, matches
 from podling.runtime.protocol import AuthConfig
 
@@ -101,13 +101,15 @@ def _files(config: Path) -> list[Path]:
 def _read(file: Path) -> list[Provider]:
     import yaml
 
+    from podling.api import yaml_document
+
     try:
-        document = yaml.load(file.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        document, _ = yaml_document.load(file.read_bytes())
         config = msgspec.json.decode(msgspec.json.encode(document), type=_Config)
     except OSError as error:
-        raise ProviderConfigError(f"{file}: {error.strerror}") from None
-    except (ValueError, TypeError, yaml.YAMLError) as error:
-        raise ProviderConfigError(f"error decoding config {quote(str(file))}: {error}") from None
+        raise ProviderConfigError(file_error.reason(error, file)) from None
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise ProviderConfigError(f"error decoding config {quote(str(file))}: {document_error.reason(error)}") from None
     if config.kind != "CredentialProviderConfig" or config.api_version not in CONFIG_VERSIONS:
         what = f"{config.api_version or 'no apiVersion'}, kind {config.kind or 'none'}"
         wanted = f"{CONFIG_VERSIONS[0]}, kind CredentialProviderConfig"
@@ -216,7 +218,7 @@ class CredentialProvider:
         except TimeoutError:
             raise ProviderFailed(f"it did not answer within {self._timeout:g} s") from None
         except OSError as error:
-            raise ProviderFailed(f"it cannot be run: {error.strerror}") from None
+            raise ProviderFailed(f"it cannot be run: {file_error.reason(error, self._program)}") from None
         if ended.code:
             said = " ".join(ended.stderr.decode(errors="replace").split())[:400]
             raise ProviderFailed(f"exit status {ended.code}" + (f": {said}" if said else ""))
