@@ -17,7 +17,7 @@ import uvloop
 
 from podling.cli import notify, process
 from podling.cli import settings as cluster_settings
-from podling.cli.errors import CommandError
+from podling.cli.errors import CommandError, one_line
 from podling.cli.settings import Settings
 from podling.kit import descriptors, oom_score
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace, name: str, main: Main) -> int:
         reason = _root(error)
         if not isinstance(reason, CommandError):
             log.error("%s failed", name, exc_info=error)
-        raise CommandError(str(reason) or type(reason).__name__) from error
+        raise CommandError(one_line(reason)) from error
     return 0
 
 

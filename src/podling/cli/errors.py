@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from podling.kit import file_error
+
 
 class CommandError(Exception):
     """One line for people: what is wrong and what to do about it. `details` are shown with -v."""
@@ -9,3 +11,13 @@ class CommandError(Exception):
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message)
         self.details = details
+
+
+def one_line(error: BaseException) -> str:
+    """Return the line that tells an error, of whatever kind, to the user of a command."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    text = " ".join(file_error.reason(error).split())
+    if isinstance(error, OSError | ValueError | TimeoutError) or type(error).__module__.startswith("podling."):
+        return text
+    return f"an unexpected error, please report it with what -v shows: {type(error).__name__}: {text}"

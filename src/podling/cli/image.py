@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from podling.cli import settings
 from podling.cli.errors import CommandError
+from podling.kit import file_error
 
 if TYPE_CHECKING:
     from podling.runtime.native.image import ImageStore
@@ -100,7 +101,7 @@ async def _with(
     except CRIError as e:
         raise CommandError(e.message) from e
     except OSError as e:
-        raise CommandError(f"{e.filename or args.data_dir}: {e.strerror}") from e
+        raise CommandError(file_error.reason(e, args.data_dir)) from e
     finally:
         await store.close()
 

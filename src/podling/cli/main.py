@@ -11,7 +11,7 @@ import importlib
 import sys
 import traceback
 
-from podling.cli.errors import CommandError
+from podling.cli.errors import CommandError, one_line
 
 COMMANDS = ("up", "down", "reset", "status", "doctor", "kubeconfig", "image")
 PROCESSES = ("server", "agent")
@@ -50,14 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if args.verbose and not isinstance(error, CommandError):
             traceback.print_exc()
-        print(f"podling {args.command}: {_one_line(error)}", file=sys.stderr)
+        print(f"podling {args.command}: {one_line(error)}", file=sys.stderr)
         if args.verbose and isinstance(error, CommandError) and error.details:
             print(error.details.rstrip(), file=sys.stderr)
         return 1
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import uvloop
 
+from podling.cli.errors import one_line
 from podling.network import netns
 from podling.network.bridge import Bridge, BridgeConfig
 from podling.network.errors import NetworkError
@@ -66,7 +67,7 @@ def run(directory: Path, oci_runtime: str) -> str:
     except Exception as error:
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
-        failed = TrialFailed(str(error))
+        failed = TrialFailed(one_line(error))
         failed.in_network = isinstance(error, NetworkError)
         raise failed from error
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from podling.cli import checks, down, lock, notify, process, run_dir, systemd
 from podling.cli import settings as cluster_settings
-from podling.cli.errors import CommandError
+from podling.cli.errors import CommandError, one_line
 from podling.cli.notify import Listener
 from podling.cli.settings import CONFIG_FILE, Settings
 
@@ -72,7 +72,7 @@ def _full_disk_named(settings: Settings) -> Iterator[None]:
         disk = checks.disk(settings.data_dir)
         if not disk.problem or not disk.required:
             raise
-        raise CommandError(f"the disk {disk.problem}: {disk.remedy} ({error})") from error
+        raise CommandError(f"the disk {disk.problem}: {disk.remedy} ({one_line(error)})") from error
 
 
 def _check_machine(settings: Settings, running: Mapping[str, int], *, new: bool) -> None:
