@@ -197,7 +197,10 @@ def test_an_unreachable_kubelet_is_an_internal_error(api: Api, on_node: str) -> 
     api.patch("/api/v1/nodes/test-node/status", dead)
     answer = api.get(f"{on_node}/log?container=main")
     assert answer.code == 500
-    assert "error dialing backend" in answer.message
+    assert answer.message.startswith(
+        'Internal error occurred: error dialing backend: Get "https://127.0.0.1:1/containerLogs/'
+    )
+    assert answer.message.endswith('": dial tcp 127.0.0.1:1: connect: connection refused')
 
 
 def test_services_are_given_addresses_and_ports(api: Api, namespace: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from podling.apiserver import pki
+from podling.apiserver import authentication, pki
 from podling.apiserver.pki import PKI, PKIError
 
 
@@ -93,6 +93,39 @@ def test_an_authority_without_its_key_is_an_error(tmp_path: Path) -> None:
     made.ca.key.unlink()
     with pytest.raises(PKIError, match=r"ca\.crt exists, but its key"):
         _ensure(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("ca.crt", "a certificate in PEM"),
+        ("ca.key", "a private key in PEM without a password"),
+        ("sa.key", "a private key in PEM without a password"),
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b"\xff", b"-----BEGIN CERTIFICATE-----\nxx\n-----END CERTIFICATE-----\n"])
+def test_a_damaged_file_of_the_authority_is_named(tmp_path: Path, name: str, what: str, content: bytes) -> None:
+    _ensure(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PKIError) as caught:
+        _ensure(tmp_path)
+    assert str(caught.value) == f"{tmp_path / name} is not {what}; restore it from a copy"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"\xff,a,b", " is not a token file: it is not UTF-8 text: it holds the byte 0xff"),
+        (b"a,b\n", ":1: token, user and uid expected"),
+        (b'a,b,"' + b"x" * 200_000, " is not a token file: field larger than field limit (131072)"),
+    ],
+)
+def test_a_wrong_token_file_is_named(tmp_path: Path, content: bytes, text: str) -> None:
+    path = tmp_path / "tokens.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="tokens") as caught:
+        authentication.load_static_tokens(path)
+    assert str(caught.value) == f"{path}{text}"
 
 
 def test_a_renamed_node_gets_its_own_certificate(tmp_path: Path) -> None:

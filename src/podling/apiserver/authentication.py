@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hmac
+import io
 import secrets
 import time as clock
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from podling.apiserver.user import (
     service_account_groups,
     service_account_name,
 )
+from podling.kit import document_error
 
 T = TypeVar("T", bound=msgspec.Struct)
 Lookup = Callable[[type[Any], str, str], Any]
@@ -202,14 +204,17 @@ def load_static_tokens(path: Path) -> dict[str, User]:
 
     Raises OSError; ValueError for a line with fewer than three columns."""
     users: dict[str, User] = {}
-    with path.open(newline="") as file:
-        for number, row in enumerate(csv.reader(file), 1):
-            if not row:
-                continue
-            if len(row) < 3 or not row[0] or not row[1]:
-                raise ValueError(f"{path}:{number}: token, user and uid expected")
-            groups = tuple(group.strip() for group in row[3].split(",") if group.strip()) if len(row) > 3 else ()
-            users[row[0]] = authenticated(row[1], groups, uid=row[2])
+    try:
+        rows = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is not a token file: {document_error.reason(error)}") from None
+    for number, row in enumerate(rows, 1):
+        if not row:
+            continue
+        if len(row) < 3 or not row[0] or not row[1]:
+            raise ValueError(f"{path}:{number}: token, user and uid expected")
+        groups = tuple(group.strip() for group in row[3].split(",") if group.strip()) if len(row) > 3 else ()
+        users[row[0]] = authenticated(row[1], groups, uid=row[2])
     return users
 
 

@@ -17,7 +17,6 @@ from podling.apiserver.registry import Caller, Registry
 from podling.apiserver.routing import RequestInfo
 from podling.apiserver.user import User
 from podling.apiserver.write_options import WriteOptions
-from podling.kit import connection_error
 
 if TYPE_CHECKING:
     from podling.apiserver.state import State
@@ -85,6 +84,7 @@ class Call:
         except HTTPRequestEntityTooLarge:
             raise status.request_entity_too_large(f"limit is {MAX_BODY}") from None
         except (HttpProcessingError, RequestPayloadError) as error:
-            raise status.bad_request(f"the body cannot be read: {connection_error.reason(error)}") from error
+            text = "its length or its chunks are not what HTTP/1.1 demands, or the connection broke off"
+            raise status.bad_request(f"the body cannot be read: {text}") from error
         self.large = len(body) > offload.LARGE
         return body

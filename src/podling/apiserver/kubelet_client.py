@@ -7,7 +7,15 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientResponse,
+    ClientSession,
+    ClientSSLError,
+    ClientTimeout,
+    TCPConnector,
+)
 from msgspec import Struct
 from yarl import URL
 
@@ -55,7 +63,9 @@ class KubeletClient:
         try:
             response = await session.get(url, server_hostname=endpoint.node)
         except (ClientError, TimeoutError, OSError) as error:
-            why = f"dial tcp {host}:{endpoint.port}: {connection_error.reason(error)}"
+            why = connection_error.reason(error)
+            if isinstance(error, ClientConnectorError) and not isinstance(error, ClientSSLError):
+                why = f"dial tcp {host}:{endpoint.port}: connect: {why}"
             raise status.internal(f'error dialing backend: Get "{url}": {why}') from error
         try:
             yield response

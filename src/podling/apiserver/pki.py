@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
+from podling.kit import file_error
+
 log = logging.getLogger(__name__)
 
 _VALID = timedelta(days=3650)
@@ -202,7 +204,7 @@ def _ensure_leaf(
         if not (pair.cert.exists() and pair.key.exists()):
             raise
         # It may lack a new address of the machine. On a full disk that is better than no server at all.
-        log.warning("%s cannot be renewed, the old one is used: %s", pair.cert, error.strerror)
+        log.warning("%s cannot be renewed, the old one is used: %s", pair.cert, file_error.reason(error))
 
 
 def _serves(pair: KeyPair, request: _Request, ca_cert: x509.Certificate) -> bool:
@@ -287,11 +289,17 @@ def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _load_cert(path: Path) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(path.read_bytes())
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError:
+        raise PKIError(f"{path} is not a certificate in PEM; restore it from a copy") from None
 
 
 def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError):  # TypeError: it is encrypted
+        raise PKIError(f"{path} is not a private key in PEM without a password; restore it from a copy") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise PKIError(f"{path} is not an EC private key")
     return key
