@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import socket
+import threading
+from pathlib import Path
 
 import pytest
 
+from podling.cli import api_socket
 from podling.cli.errors import CommandError, one_line
 from podling.runtime.protocol import CRIError
 
@@ -22,3 +26,35 @@ from podling.runtime.protocol import CRIError
 )
 def test_an_error_of_any_kind_is_told_in_one_line(error: Exception, text: str) -> None:
     assert one_line(error) == text
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"garbage\r\n\r\n", "what answers at {} is not an API server: it does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", "the answer of the API server at {} broke off"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{",
+            "what answers at {} is not an API server: it is not valid JSON: ",
+        ),
+        (b"", "the API server does not answer at {}: Remote end closed connection without response"),
+    ],
+)
+def test_what_is_not_an_api_server_is_named(tmp_path: Path, answer: bytes, text: str) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(CommandError) as caught:
+            api_socket.get(path, "/version")
+        thread.join()
+    assert str(caught.value).startswith(text.format(path))
