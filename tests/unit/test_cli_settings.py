@@ -132,7 +132,7 @@ def test_a_command_for_a_cluster_that_is_not_there_says_so_in_one_line(
     )
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "7", '{"run_dir": 7}', "\udcff"])
+@pytest.mark.parametrize("content", ["{", "[]", "7", '{"run_dir": 7}', '{"port": "x"}', '{"bridge": null}', "\udcff"])
 def test_a_broken_config_file_is_told(tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.json").write_text(content, errors="surrogateescape")
     assert cli.main(["status", "--data-dir", str(tmp_path)]) == 1

@@ -206,8 +206,13 @@ def _read(path: Path, data_dir: Path) -> Settings | None:
 
     try:
         saved = json.loads(path.read_bytes())
-        known = {field.name for field in fields(Settings)}
+        known = {
+            field.name: str if isinstance(field.default, Path) else type(field.default) for field in fields(Settings)
+        }
         settings = Settings(**{name: value for name, value in saved.items() if name in known})
+        for name in known.keys() & saved.keys():
+            if type(saved[name]) is not known[name]:
+                raise TypeError(name)
         return replace(settings, data_dir=data_dir, run_dir=Path(settings.run_dir))
     except FileNotFoundError:
         return None
