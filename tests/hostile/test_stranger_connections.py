@@ -16,6 +16,7 @@ from tests.support.pods import container, pod
 from tests.support.stranger import PORTS, Port, pulse
 from tools.registry import Registry
 
+from podling.kit.descriptors import raise_limit
 from podling.kit.http_connection import MOST_KNOWN
 from podling.kit.places import SHARE
 from podling.kit.strangers import MOST
@@ -23,6 +24,15 @@ from podling.kit.strangers import MOST
 MANY = 600
 POOR = 1024
 HEAD = b"GET /version HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture(autouse=True)
+def many_files() -> Iterator[None]:
+    """The strangers themselves, and the judge, open more files than the 1,024 that processes often start with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raise_limit()
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture(params=PORTS)
