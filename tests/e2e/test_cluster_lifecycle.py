@@ -204,7 +204,7 @@ def test_up_says_why_the_server_does_not_start_and_leaves_nothing_running(fresh:
     content = authority.read_text()
     authority.write_text("broken")
     line = fails(fresh, "up", "--data-dir", str(fresh.data_dir))
-    assert line.startswith("podling up: server: Unable to load PEM file")
+    assert line.startswith(f"podling up: server: {authority} is not a certificate in PEM")
     assert str(fresh.data_dir / "logs" / "server.log") in line
     assert "server and agent not running" in fails(fresh, "status", "--data-dir", str(fresh.data_dir))
     authority.write_text(content)

@@ -70,6 +70,13 @@ def test_long_lists_leave_turns_to_others(full: Api, accept: str) -> None:
     assert answer.headers["Transfer-Encoding"] == "chunked"
 
 
+@pytest.mark.parametrize("accept", ["application/json", TABLE])
+def test_long_lists_are_indented_for_people(full: Api, accept: str) -> None:
+    answer = full.get(f"{PODS}?limit=1000&pretty=true", headers={"Accept": accept})
+    assert answer.headers["Transfer-Encoding"] == "chunked"
+    assert answer.raw.decode() == json.dumps(answer.json, indent=2) + "\n"
+
+
 @pytest.mark.parametrize("query", ["labelSelector=number=29999", "limit=1&labelSelector=number=29999"])
 def test_selecting_among_many_leaves_turns_to_others(full: Api, query: str) -> None:
     with pulse(full):

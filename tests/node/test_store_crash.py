@@ -188,10 +188,11 @@ def test_a_full_disk_fails_writes_loses_nothing_and_recovers(
 
 def test_a_store_on_a_full_disk_can_be_opened_and_read(small_disk: Path) -> None:
     path = small_disk / "store.db"
-    acknowledged = write_and_kill(path, 1, 0.1)
     filler = small_disk / "filler"
+    filler.write_bytes(b"\0" * (512 << 10))  # what is freed later, however much is written meanwhile
+    acknowledged = write_and_kill(path, 1, 0.1)
     with pytest.raises(OSError, match="No space left"):
-        filler.write_bytes(b"\0" * (2 << 20))
+        (small_disk / "rest").write_bytes(b"\0" * (2 << 20))
 
     async def main() -> None:
         async with await SQLiteStore.open(path) as store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,9 @@ PROTOBUF = "application/vnd.kubernetes.protobuf"
 SUPPORTED = (JSON, YAML)
 
 _JSON_NAMES = frozenset({JSON, "*/*", "application/*"})
+_TRUE = frozenset({"1", "t", "T", "true", "True", "TRUE"})
+_READ_BY_PEOPLE = ("curl", "Wget", "Mozilla/5.0")
+"""How browsers and tools of the command line call themselves, as upstream."""
 
 
 class Shape(StrEnum):
@@ -43,6 +47,12 @@ class Accepted(Struct, frozen=True):
 
 _DEFAULT = Accepted()
 _SHAPE_VERSIONS = ("v1", "v1beta1")
+
+
+def for_people(query: Mapping[str, str], user_agent: str) -> bool:
+    """Whether JSON is to be indented: `pretty` says so, or else the kind of client."""
+    asked = query.get("pretty", "")
+    return asked in _TRUE if asked else user_agent.startswith(_READ_BY_PEOPLE)
 
 
 @lru_cache(256)

@@ -25,9 +25,6 @@ _COMPRESS_FROM = 128 << 10
 """Smaller bodies are not worth it (upstream's threshold)."""
 _WARNINGS_SIZE, _WARNING_SIZE = 4096, 256
 """Characters of all warnings; of each, where all are too long. Both as upstream."""
-_TRUE = frozenset({"1", "t", "T", "true", "True", "TRUE"})
-_READ_BY_PEOPLE = ("curl", "Wget", "Mozilla/5.0")
-"""How browsers and tools of the command line call themselves, as upstream."""
 _WARNINGS = 64
 """Python's http.client reads 100 headers."""
 
@@ -111,12 +108,12 @@ def error(failure: Status, warnings: tuple[str, ...] = ()) -> Response:
 
 
 def prettify(response: StreamResponse, query: Mapping[str, str], user_agent: str) -> None:
-    """Indent a JSON answer that `pretty` or the kind of client asks for. Lists that are sent in pieces stay dense."""
-    asked = query.get("pretty", "")
-    wanted = asked in _TRUE if asked else user_agent.startswith(_READ_BY_PEOPLE)
-    if not wanted or not isinstance(response, Response) or not isinstance(response.body, bytes):
+    """Indent a JSON answer for people. Lists that are sent in pieces are so already."""
+    if not isinstance(response, Response) or not isinstance(response.body, bytes):
         return
-    if response.content_type == JSON and not response.headers.keys() & {"Content-Encoding", "ETag"}:
+    if response.content_type != JSON or response.headers.keys() & {"Content-Encoding", "ETag"}:
+        return
+    if negotiation.for_people(query, user_agent):
         response.body = msgspec.json.format(response.body, indent=2) + b"\n"
 
 
