@@ -225,7 +225,8 @@ def test_exec_runs_a_command_with_its_output_and_exit_code(run: Run, oci_runtime
 
 def test_exec_that_takes_too_long_is_killed_with_its_descendants(run: Run) -> None:
     async def test(node: Node) -> None:
-        container = await node.start(await node.pod(), "exec sleep 1000")  # a shell that sleeps itself ends when an orphan does
+        # A shell that sleeps by itself ends when an orphan does.
+        container = await node.start(await node.pod(), "exec sleep 1000")
         command = ["/bin/sh", "-c", "sleep 4711 & setsid sleep 4712 & wait"]
         with pytest.raises(CRIError) as raised:
             await node.runtime.exec_sync(container, command, 0.3)
