@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.support.api import JSON_PATCH, MERGE, STRATEGIC, TABLE, Api, pod, started
+from tests.support.api import JSON_PATCH, MERGE, STRATEGIC, TABLE, Answer, Api, pod, started
 from tests.support.load import LARGE_BYTES, LARGE_MAPS, PODS, memory, pulse, seed
 
 LARGE, SMALL = 300, 100_000
@@ -23,6 +23,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     (directory / "data").mkdir()
     asyncio.run(seed(directory / "data", large=LARGE, small=SMALL))
     with started(directory) as running:
+        running.create("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "default"}})
         large = pod(name="large", metadata={"annotations": {"a": "x"}})
         large["spec"]["containers"][0]["env"] = [{"name": f"V{number}", "value": "v"} for number in range(15_000)]
         running.create(LARGE_POD, large)
@@ -37,7 +38,7 @@ def test_ten_lists_that_nobody_reads_cost_a_hundred_megabytes_at_most(full: Api)
     assert full.get(f"{LARGE_MAPS}?limit=2").code == 200
     before = memory(full)
     connections: list[http.client.HTTPConnection] = []
-    with pulse(full) as waits:
+    with pulse(full) as others:
         for _ in range(READERS):
             connections.append(full.open())
             connections[-1].request("GET", LARGE_MAPS)
@@ -46,20 +47,20 @@ def test_ten_lists_that_nobody_reads_cost_a_hundred_megabytes_at_most(full: Api)
         most = memory(full) - before
     for connection in connections:
         connection.close()
-    print(json.dumps({"above the store, MiB": most >> 20, "longest stall, ms": round(max(waits) * 1000)}))
+    print(json.dumps({"above the store, MiB": most >> 20, "longest stall, ms": round(others.longest * 1000)}))
     assert most < 100 << 20
 
 
 def test_a_list_of_all_is_whole(full: Api) -> None:
-    with pulse(full) as waits:
+    with pulse(full) as others:
         raw = full.get(LARGE_MAPS).raw
-    print(json.dumps({"MB": len(raw) // 1_000_000, "longest stall, ms": round(max(waits) * 1000)}))
+    print(json.dumps({"MB": len(raw) // 1_000_000, "longest stall, ms": round(others.longest * 1000)}))
     assert raw.count(b'"name":"m') == LARGE
     assert len(raw) > LARGE * LARGE_BYTES
 
 
 KEYS = "/api/v1/namespaces/default/configmaps/keys"
-REQUESTS: dict[str, Callable[[Api], object]] = {
+REQUESTS: dict[str, Callable[[Api], Answer]] = {
     "list of all Pods": lambda api: api.get(PODS),
     "table of all Pods": lambda api: api.get(PODS, headers=AS_TABLE),
     "all Pods at an earlier revision": lambda api: api.get(f"{PODS}?resourceVersion=50000&resourceVersionMatch=Exact"),
@@ -83,6 +84,7 @@ REQUESTS: dict[str, Callable[[Api], object]] = {
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_others_are_served_meanwhile(full: Api, name: str) -> None:
-    with pulse(full) as waits:
+    with pulse(full) as others:
         answer = REQUESTS[name](full)
-    print(json.dumps({name: f"{max(waits) * 1000:.0f} ms", "code": getattr(answer, "code", None)}))
+    print(json.dumps({name: f"{others.longest * 1000:.0f} ms"}))
+    assert answer.code == 200, answer.raw[:1000]

@@ -7,6 +7,7 @@ ValidateListOptions, k8s.io/apiserver's DecodeContinue.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from typing import Any
 
@@ -317,3 +318,13 @@ def test_answers_are_indented_for_people(api: Api, query: str, user_agent: str, 
         expected = json.dumps(answer.json, indent=2, ensure_ascii=False) if indented else dense
         assert answer.raw.decode() == expected + "\n"
         assert int(answer.headers.get("Content-Length", len(answer.raw))) == len(answer.raw)  # a long list has none
+
+
+def test_large_answers_are_indented_before_they_are_compressed(api: Api, config_maps: str) -> None:
+    api.create(
+        config_maps, {"metadata": {"name": "large"}, "data": {f"k{number}": "x" * 100 for number in range(3000)}}
+    )
+    answer = api.get(f"{config_maps}/large?pretty=true", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["Content-Encoding"] == "gzip"
+    text = gzip.decompress(answer.raw).decode()
+    assert text == json.dumps(json.loads(text), indent=2) + "\n"

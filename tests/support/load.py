@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.support.api import Api, pod
+from tests.support.pulse import Pulse, pulse_of
 
 from podling.api import codec, scheme
 from podling.api.core.v1 import ConfigMap, Pod
@@ -55,32 +54,21 @@ async def seed(directory: Path, *, large: int, small: int) -> None:
                     group.create_task(create(one, large + number))
 
 
-@contextlib.contextmanager
-def pulse(api: Api) -> Iterator[list[float]]:
-    """Fail if the server did not answer small requests while the block ran. Give the times that they took, in seconds."""
-    waits: list[float] = []
-    over = threading.Event()
+@contextmanager
+def pulse(api: Api) -> Iterator[Pulse]:
+    """Fail if the server did not answer small requests while the block ran."""
 
-    def beat() -> None:
-        connection = api.open()
-        while True:
-            begin = time.monotonic()
-            connection.request("GET", "/version")
-            connection.getresponse().read()
-            waits.append(time.monotonic() - begin)
-            if over.wait(0.01):
-                break
-        connection.close()
+    def asking() -> Generator[None, None, None]:
+        with closing(api.open()) as connection:
+            yield
+            while True:
+                connection.request("GET", "/version")
+                connection.getresponse().read()
+                yield
 
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
-        yield waits
-    finally:
-        over.set()
-        thread.join()
-    assert waits
-    assert max(waits) < STALL
+    with pulse_of(asking) as pulse:
+        yield pulse
+    assert pulse.longest < STALL
 
 
 def memory(api: Api) -> int:

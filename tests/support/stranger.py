@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.cluster import Cluster
+from tests.support.pulse import Pulse, pulse_of
 
 from podling.apiserver.pki import PKI, KeyPair
 
@@ -93,36 +92,18 @@ def code(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/") else 0
 
 
-@dataclass
-class Pulse:
-    """How long an administrator waited for answers, on a connection that was there before."""
-
-    waits: list[float] = field(default_factory=list)
-
-    @property
-    def longest(self) -> float:
-        return max(self.waits)
-
-
 @contextmanager
 def pulse(port: Port) -> Iterator[Pulse]:
-    """Asks the port for its health again and again while the block runs."""
-    pulse, over = Pulse(), threading.Event()
+    """Ask the port for its health while the block runs, as an administrator on a connection that was there before."""
     request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
-    def beat() -> None:
+    def asking() -> Generator[None, None, None]:
         with port.connect(port.pki.admin) as connection:
-            while not over.wait(0.01):
-                begin = time.monotonic()
+            yield
+            while True:
                 connection.sendall(request)
                 assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
-                pulse.waits.append(time.monotonic() - begin)
+                yield
 
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
+    with pulse_of(asking) as pulse:
         yield pulse
-    finally:
-        over.set()
-        thread.join()
-    assert pulse.waits, "the port did not answer the administrator"

@@ -52,6 +52,14 @@ def test_a_json_document_is_told_by_its_field_or_place(document: bytes, text: st
     assert file_error.reason(caught.value) == text
 
 
+def test_a_value_that_looks_like_many_places_costs_nothing() -> None:
+    """Looked for with a pattern, it took time by the square of its length."""
+    value = " - at `$" * 300_000
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.json.decode(msgspec.json.encode(value), type=Literal["a", "b"])
+    assert "has the value" in document_error.reason(caught.value)
+
+
 @pytest.mark.parametrize(
     ("read", "text"),
     [

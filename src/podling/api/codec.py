@@ -102,7 +102,7 @@ def _syntax_error(data: bytes | bytearray | memoryview | str, error: Exception) 
 
 
 def encode_any_text(value: object) -> bytes:
-    """The same for values whose texts may hold bytes that are not UTF-8 (surrogate escapes): they become U+FFFD."""
+    """Return the JSON of a value whose texts may hold bytes that are not UTF-8 (surrogate escapes): they become U+FFFD."""
     try:
         return encode(value)
     except UnicodeEncodeError:

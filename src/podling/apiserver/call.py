@@ -57,6 +57,11 @@ class Call:
         return negotiation.accept(self.request.headers.get("Accept", ""), transform=transform)
 
     @property
+    def for_people(self) -> bool:
+        """Whether the answer, if it is JSON, is to be indented."""
+        return negotiation.for_people(self.query, self.request.headers.get("User-Agent", ""))
+
+    @property
     def options(self) -> WriteOptions:
         """The options of a create, update or patch. Raises ApiError (422)."""
         if self._options is None:

@@ -15,7 +15,16 @@ from podling.api.core.v1 import Pod
 from podling.api.fields import EVERYTHING
 from podling.api.meta.v1 import ListMeta, Status, StatusDetails
 from podling.api.scheme import Resource
-from podling.apiserver import list_body, nonresource, not_implemented, parameters, responses, reviews, routing
+from podling.apiserver import (
+    list_body,
+    negotiation,
+    nonresource,
+    not_implemented,
+    parameters,
+    responses,
+    reviews,
+    routing,
+)
 from podling.apiserver.authentication import impersonated
 from podling.apiserver.authorization import Attributes, denial, is_public
 from podling.apiserver.call import Call
@@ -84,18 +93,12 @@ class RequestHandler:
         info = routing.parse(request.method, request.rel_url.raw_path, query)
         try:
             response = await self._answer(request, info, query, user or self._authenticate(request))
-        except status.ApiError as error:
-            response = responses.error(error.status, error.warnings)
         except ConnectionError:
             raise
-        except StoreUnavailable as error:
-            response = responses.error(status.service_unavailable(str(error)).status)
-        except RecursionError:
-            response = responses.error(status.bad_request("the request is nested too deeply").status)
-        except Exception:
-            logger.exception("%s %s failed", request.method, request.path)
-            response = responses.error(status.internal("an unexpected error, see the server's log").status)
-        responses.prettify(response, query, request.headers.get("User-Agent", ""))
+        except Exception as error:
+            failure = _failure(request, error)
+            for_people = negotiation.for_people(query, request.headers.get("User-Agent", ""))
+            response = responses.error(failure.status, failure.warnings, for_people=for_people)
         seconds = -1.0 if _is_long_running(info) else loop.time() - started
         self._state.metrics.observe(_metrics_key(info), response.status, seconds)
         return response
@@ -167,6 +170,18 @@ class RequestHandler:
     def _route(self, call: Call, resource: Resource) -> None:
         call.resource = resource
         call.registry = self._state.registries[resource]
+
+
+def _failure(request: BaseRequest, error: Exception) -> status.ApiError:
+    """Return what the client is told of an error."""
+    if isinstance(error, status.ApiError):
+        return error
+    if isinstance(error, StoreUnavailable):
+        return status.service_unavailable(str(error))
+    if isinstance(error, RecursionError):
+        return status.bad_request("the request is nested too deeply")
+    logger.error("%s %s failed", request.method, request.path, exc_info=error)
+    return status.internal("an unexpected error, see the server's log")
 
 
 def _is_long_running(info: RequestInfo) -> bool:

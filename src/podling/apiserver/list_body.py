@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-import msgspec
 from msgspec import Struct
 
 from podling.api import codec
@@ -39,7 +38,7 @@ async def pieces(
     item = _item(call, accepted)
     if accepted.media_type == YAML:
         frame, item = _yaml_frame(frame, empty=not values), _yaml_item(item)
-    elif negotiation.for_people(call.query, call.request.headers.get("User-Agent", "")):
+    elif call.for_people:
         frame, item = _indented_frame(frame, empty=not values), _indented_item(item)
     parts, size, time_slice = [frame.head], len(frame.head), TimeSlice()
     for number, value in enumerate(values):
@@ -103,14 +102,14 @@ _INDENT = b"\n    "
 def _indented_frame(frame: Frame, *, empty: bool) -> Frame:
     """The same frame with a line for each field, as the items have it."""
     if empty:
-        return Frame(msgspec.json.format(frame.head + frame.tail, indent=2) + b"\n", b"", b"")
+        return Frame(negotiation.indented(frame.head + frame.tail), b"", b"")
     mark = b'"' + _MARK + b'"'
-    head, tail = msgspec.json.format(frame.head + mark + frame.tail, indent=2).split(mark)
-    return Frame(head, b"," + _INDENT, tail + b"\n")
+    head, tail = negotiation.indented(frame.head + mark + frame.tail).split(mark)
+    return Frame(head, b"," + _INDENT, tail)
 
 
 def _indented_item(item: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
-    return lambda value: msgspec.json.format(item(value), indent=2).replace(b"\n", _INDENT)
+    return lambda value: negotiation.indented(item(value)).rstrip().replace(b"\n", _INDENT)
 
 
 def _yaml_frame(frame: Frame, *, empty: bool) -> Frame:

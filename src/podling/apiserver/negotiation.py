@@ -55,6 +55,11 @@ def for_people(query: Mapping[str, str], user_agent: str) -> bool:
     return asked in _TRUE if asked else user_agent.startswith(_READ_BY_PEOPLE)
 
 
+def indented(value: bytes) -> bytes:
+    """Return a JSON document with a line for each field, and a newline at the end."""
+    return msgspec.json.format(value, indent=2) + b"\n"
+
+
 @lru_cache(256)
 def accept(header: str, *, transform: bool = True) -> Accepted:
     """The first of the accepted media types that is served. transform: whether as=Table and the like are.

@@ -25,7 +25,7 @@ def flag(query: Mapping[str, str], name: str) -> bool:
 
 
 def optional_flag(query: Mapping[str, str], name: str) -> bool | None:
-    """Return the same, and None for what is not given."""
+    """Return whether the flag is set, or None if it is not given."""
     return flag(query, name) if name in query else None
 
 

@@ -6,15 +6,14 @@ import asyncio
 import contextlib
 import logging
 import zlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
-import msgspec
 from aiohttp.web import Response, StreamResponse
 from multidict import CIMultiDict
 
 from podling.api import codec
 from podling.api.meta.v1 import Status
-from podling.apiserver import negotiation
+from podling.apiserver import negotiation, offload
 from podling.apiserver.call import Call
 from podling.apiserver.document import Document, matches
 from podling.apiserver.negotiation import JSON, YAML
@@ -39,6 +38,8 @@ async def send(call: Call, value: bytes, *, code: int = 200, media_type: str = J
         value += b"\n"
     if media_type == YAML:
         value = await asyncio.to_thread(negotiation.to_yaml, value)
+    elif call.for_people:
+        value = await offload.run(len(value) > offload.LARGE, negotiation.indented, value)
     if len(value) >= _COMPRESS_FROM and "gzip" in call.request.headers.get("Accept-Encoding", ""):
         headers["Content-Encoding"] = "gzip"
         headers["Vary"] = "Accept-Encoding"
@@ -96,25 +97,18 @@ async def document(call: Call, value: Document) -> Response:
     return Response(body=body, headers=headers)
 
 
-def error(failure: Status, warnings: tuple[str, ...] = ()) -> Response:
-    """The answer to a request that failed."""
+def error(failure: Status, warnings: tuple[str, ...] = (), *, for_people: bool = False) -> Response:
+    """The answer to a request that failed, indented or not."""
     headers = CIMultiDict({"Content-Type": JSON, "Cache-Control": "no-cache, private"})
     warn(headers, warnings)
     if failure.details is not None and failure.details.retry_after_seconds:
         headers["Retry-After"] = str(failure.details.retry_after_seconds)
     if failure.code == 401:
         headers["Www-Authenticate"] = 'Bearer realm="kubernetes-master"'
-    return Response(body=codec.encode_any_text(failure) + b"\n", status=failure.code or 500, headers=headers)
-
-
-def prettify(response: StreamResponse, query: Mapping[str, str], user_agent: str) -> None:
-    """Indent a JSON answer for people. Lists that are sent in pieces are so already."""
-    if not isinstance(response, Response) or not isinstance(response.body, bytes):
-        return
-    if response.content_type != JSON or response.headers.keys() & {"Content-Encoding", "ETag"}:
-        return
-    if negotiation.for_people(query, user_agent):
-        response.body = msgspec.json.format(response.body, indent=2) + b"\n"
+    body = codec.encode_any_text(failure) + b"\n"
+    if for_people:
+        body = negotiation.indented(body)
+    return Response(body=body, status=failure.code or 500, headers=headers)
 
 
 def text(value: str, *, code: int = 200) -> Response:

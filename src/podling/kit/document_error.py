@@ -25,7 +25,7 @@ _TYPES: Final = {
 }
 
 # The sentences of msgspec, each with an optional place: "Expected `str`, got `int` - at `$.a[0]`".
-_PLACE: Final = re.compile(r"(?P<text>.*?)(?: - at `(?:key in )?\$(?P<place>.*)`)?", re.DOTALL)
+_PLACE: Final = " - at `"
 _WRONG_TYPE: Final = re.compile(
     r"Expected `(?P<wanted>[^`]*)`(?P<limit>[^,]*)(?:, got `(?P<found>[^`]*)`)?.*", re.DOTALL
 )
@@ -49,9 +49,9 @@ def reason(error: BaseException) -> str:
     if isinstance(error, json.JSONDecodeError):
         if not error.doc[error.pos :].strip():
             return _CUT_SHORT
-        return f"it is not valid JSON: {_lower(error.msg)} at line {error.lineno}, column {error.colno}"
+        return f"it is not valid JSON: {in_sentence(error.msg)} at line {error.lineno}, column {error.colno}"
     if isinstance(error, tomllib.TOMLDecodeError):
-        return f"it is not valid TOML: {_lower(str(error))}"
+        return f"it is not valid TOML: {in_sentence(str(error))}"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     return " ".join(str(error).split()) or type(error).__name__
@@ -61,8 +61,10 @@ _CUT_SHORT: Final = "it is not valid JSON: it ends too early"
 
 
 def _unfit(message: str) -> str:
-    match = _PLACE.fullmatch(message)
-    text, place = (match["text"], match["place"] or "") if match else (message, "")
+    # By parts, not by a pattern: a value in the message, which may be megabytes, may look like many places.
+    text, separator, place = message.rpartition(_PLACE)
+    text, place = (text, place.removesuffix("`")) if separator else (message, "")
+    place = place.removeprefix("key in ").removeprefix("$")
     path = place.removeprefix(".")
     subject = f"the field {path}" if path else "the document"
     if place.endswith("[...]"):
@@ -78,9 +80,9 @@ def _unfit(message: str) -> str:
         return f"the field {f'{path}.' if path else ''}{found['name']} is unknown"
     if found := _WRONG_VALUE.fullmatch(text):
         return f"{subject} has the value {found['value']}, which is not one of those that it can have"
-    return f"{subject}: {_lower(text)}" if path else _lower(text)
+    return f"{subject}: {in_sentence(text)}" if path else in_sentence(text)
 
 
-def _lower(text: str) -> str:
+def in_sentence(text: str) -> str:
     """Return the text as a part of a sentence."""
     return text if text[1:2].isupper() else text[:1].lower() + text[1:]

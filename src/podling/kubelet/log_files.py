@@ -19,8 +19,6 @@ from typing import BinaryIO
 
 _BLOCK = 4096
 """Bytes in which file systems count space."""
-
-
 _STAMP = "%Y%m%d-%H%M%S.%f"
 
 

@@ -205,7 +205,7 @@ class LogRotation:
         while not self._ends:
             if any(fd == self._wake for fd, _ in poll.poll()):
                 os.eventfd_read(self._wake)
-            # Given up in between, for whoever starts or ends while others never stop to print.
+            # The lock is released after each round, so that logs can begin and end while others print without a pause.
             with self._lock:
                 self._rotate_changed(inotify)
 

@@ -25,7 +25,6 @@ def apply(document: dict[str, Any], patch: Any) -> dict[str, Any]:
         raise status.bad_request(
             f"error decoding patch: json: cannot unmarshal {what} into Go value of type jsonpatch.Patch"
         )
-    operations: list[Any] = []
     for number, operation in enumerate(patch):
         if not isinstance(operation, dict):
             what = "null" if operation is None else coerce.json_type(operation)
@@ -33,7 +32,7 @@ def apply(document: dict[str, Any], patch: Any) -> dict[str, Any]:
                 f"error decoding patch: json: cannot unmarshal {what} into Go value of type jsonpatch.Operation"
             )
         try:
-            operations += jsonpatch.JsonPatch([operation])
+            jsonpatch.JsonPatch([operation])
         except (jsonpatch.InvalidJsonPatch, jsonpointer.JsonPointerException) as error:
             raise status.bad_request(f"error decoding patch: operation {number}: {error}") from error
         except TypeError as error:
@@ -42,7 +41,7 @@ def apply(document: dict[str, Any], patch: Any) -> dict[str, Any]:
     try:
         result: Any = deepcopy(document)
         copied = 0
-        for operation in operations:
+        for operation in patch:
             if operation["op"] == "copy" and isinstance(operation.get("from"), str):
                 copied += len(msgspec.json.encode(jsonpointer.resolve_pointer(result, operation["from"], None)))
                 if copied > MAX_COPIED:

@@ -23,6 +23,7 @@ from podling.apiserver import (
 )
 from podling.apiserver.call import Call
 from podling.apiserver.verbs.list import select
+from podling.kit.time_slice import TimeSlice
 
 _PARALLEL = 64
 """Deletions of a collection on their way at once: they share commits."""
@@ -61,9 +62,12 @@ async def handle_collection(call: Call) -> StreamResponse:
 
     try:
         async with asyncio.TaskGroup() as group:
+            time_slice = TimeSlice()
             for entry in page.entries:
                 metadata = call.registry.decode(entry.value).metadata
                 group.create_task(delete(metadata.namespace, metadata.name, options))
+                if time_slice.over:
+                    await time_slice.next()
             if not list_of.label_selector and not list_of.field_selector:
                 # Who empties a namespace cannot be asked to name what no list shows.
                 forced = msgspec.structs.replace(options, grace_period_seconds=0)
