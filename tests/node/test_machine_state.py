@@ -31,9 +31,10 @@ def test_that_leaves_things():
 
 
 def run(test: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Runs one test file in namespaces of its own, so that links, tables and mounts are of this run alone."""
+    """Run one test file in namespaces of its own, so that links, tables and mounts are of this run alone."""
     argv = ["unshare", "--net", "--mount", sys.executable, "-m", "pytest", "-s", "-p", "tests.support.machine"]
-    argv += ["-o", "addopts=", "-p", "no:cacheprovider", f"--rootdir={test.parent}", *flags, str(test)]
+    argv += ["-o", "addopts=", "-p", "no:cacheprovider", f"--rootdir={test.parent}"]
+    argv += [f"--basetemp={test.parent / 'temporary'}", *flags, str(test)]
     return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
