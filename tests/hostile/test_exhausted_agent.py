@@ -244,7 +244,7 @@ def test_more_processes_than_descriptors_are_killed(run: Run) -> None:
         script = "for i in $(seq 300); do sleep 1000 & done; echo ready; wait"
         one = await node.start(sandbox, script, security=ContainerSecurity(namespaces=option))
         await node.said(one, "ready")
-        with no_descriptors(spare=290):
+        with no_descriptors(spare=60):
             await node.runtime.stop_container(one, 0)
         assert not list(node.runtime.cgroups.pids(f"{node.cgroup}/pod1/{one}"))
 

@@ -27,8 +27,9 @@ from podling.runtime.protocol import LinuxResources
 log = logging.getLogger(__name__)
 
 ROOT = Path("/sys/fs/cgroup")
-_AWAITED = 256
-"""Killed processes that are waited for at a time, each by a descriptor; a group may hold more of them than we have."""
+_AWAITED = 16
+"""Killed processes that are waited for at a time, each by a descriptor. A group may hold more of them than we have, and
+several threads kill at a time: whoever stops a container, and whoever heard that its first process ended."""
 _V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")
 
 
