@@ -169,7 +169,7 @@ def test_the_next_agent_pulls_for_the_pod_and_for_nobody_else(
     cluster.apply(private_pod("friend", image, "key"))
     cluster.wait("pod/friend", "condition=Ready")
     present = f'Container image "{image}" already present on machine and can be accessed by the pod'
-    assert ("Normal", "Pulled", present) in cluster.events("friend", "Pulled")
+    cluster.await_event("friend", "Normal", "Pulled", present)
     cluster.kubectl("delete", "pods", "--all", "--now")
     cluster.podling("image", "remove", image, "--data-dir", str(cluster.data_dir))
     assert_nothing_half_done(cluster, proxy, before)

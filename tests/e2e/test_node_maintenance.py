@@ -25,7 +25,7 @@ def wait_unschedulable(cluster: Cluster, name: str) -> str:
     (condition,) = [c for c in cluster.get("pod", name)["status"]["conditions"] if c["type"] == "PodScheduled"]
     assert condition["reason"] == "Unschedulable"
     # The event says the same.
-    assert ("Warning", "FailedScheduling", condition["message"]) in cluster.events(name, "FailedScheduling")
+    cluster.await_event(name, "Warning", "FailedScheduling", condition["message"])
     return str(condition["message"])
 
 

@@ -224,7 +224,7 @@ def test_a_pod_that_uses_too_much_local_storage_is_evicted(
     status = cluster.get("pod", "p")["status"]
     assert (status["reason"], status["message"]) == ("Evicted", message)
     assert messages(cluster, "p", "Evicted") == [message]
-    assert ("Warning", "Evicted", message) in cluster.events("p")
+    cluster.await_event("p", "Warning", "Evicted", message)
 
 
 # -- the agent

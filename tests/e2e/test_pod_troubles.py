@@ -73,7 +73,7 @@ def test_containers_that_can_never_start(
         return text.replace("NAMESPACE", namespace).replace("UID", uid)
 
     assert await_reason(cluster, reason).startswith(filled(message))
-    assert ("Warning", "Failed", filled(event)) in cluster.events("p", "Failed")
+    cluster.await_event("p", "Warning", "Failed", filled(event))
     assert cluster.get("pod", "p")["status"]["phase"] == "Pending"
     assert re.search(rf"^p +0/1 +{reason} +0 ", cluster.kubectl("get", "pods"), re.MULTILINE)
 
@@ -98,7 +98,7 @@ def test_a_missing_object_stops_a_container_until_it_is_there(
 ) -> None:
     cluster.apply(pod("p", container(**fields)))
     assert await_reason(cluster, "CreateContainerConfigError") == missing
-    assert ("Warning", "Failed", f"Error: {missing}") in cluster.events("p", "Failed")
+    cluster.await_event("p", "Warning", "Failed", f"Error: {missing}")
     cluster.apply(mended)
     cluster.wait("pod/p", "condition=Ready", timeout=20)
     assert cluster.get("pod", "p")["status"]["containerStatuses"][0]["restartCount"] == 0
@@ -112,7 +112,7 @@ def test_a_file_of_the_node_that_cannot_be_written_is_named(cluster: Cluster, na
     cluster.apply(object_("ConfigMap", "c", data={"A": "b"}))
     text = f"cannot prepare the files of the container: {hosts}: Is a directory"
     cluster.wait("pod/p", f"jsonpath={{.status.containerStatuses[0].state.waiting.message}}={text}", timeout=20)
-    assert ("Warning", "Failed", f"Error: {text}") in cluster.events("p", "Failed")
+    cluster.await_event("p", "Warning", "Failed", f"Error: {text}")
     hosts.rmdir()
     cluster.wait("pod/p", "condition=Ready", timeout=20)
 
@@ -122,7 +122,7 @@ def test_a_missing_volume_stops_the_pod_until_it_is_there(cluster: Cluster, name
     main = container(script=f"cat /v/k; {RUN}", volumeMounts=[mount("v", "/v")])
     cluster.apply(pod("p", main, volumes=volumes))
     text = 'MountVolume.SetUp failed for volume "v" : configmap "c" not found'
-    assert ("Warning", "FailedMount", text) in cluster.events("p", "FailedMount")
+    cluster.await_event("p", "Warning", "FailedMount", text)
     assert await_reason(cluster, "ContainerCreating") == ""
     cluster.apply(object_("ConfigMap", "c", data={"k": "here"}))
     cluster.wait("pod/p", "condition=Ready", timeout=20)
@@ -199,7 +199,7 @@ def test_a_crash_loop_is_told(cluster: Cluster, namespace: str) -> None:
     assert re.search(r"^p +0/1 +CrashLoopBackOff +1 \(\d+s ago\) ", cluster.kubectl("get", "pods"), re.MULTILINE)
     uid = cluster.get("pod", "p")["metadata"]["uid"]
     text = f"Back-off restarting failed container main in pod p_{namespace}({uid})"
-    assert ("Warning", "BackOff", text) in cluster.events("p", "BackOff")
+    cluster.await_event("p", "Warning", "BackOff", text)
     described = cluster.kubectl("describe", "pod", "p")
     assert re.search(r"State: +Waiting\n +Reason: +CrashLoopBackOff\n", described)
     assert re.search(r"Last State: +Terminated\n +Reason: +Error\n +Exit Code: +1\n", described)
@@ -213,4 +213,4 @@ def test_host_paths_of_the_wrong_type(cluster: Cluster, namespace: str) -> None:
     main = container(volumeMounts=[mount("v", "/v")])
     cluster.apply(pod("p", main, volumes=[{"name": "v", "hostPath": source}]))
     text = 'MountVolume.SetUp failed for volume "v" : hostPath type check failed: /etc/passwd is not a directory'
-    assert ("Warning", "FailedMount", text) in cluster.events("p", "FailedMount")
+    cluster.await_event("p", "Warning", "FailedMount", text)

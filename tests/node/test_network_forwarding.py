@@ -13,19 +13,12 @@ from tests.support.bridge import (
     Cluster,
     command,
     on_node,
+    sysctl,
 )
 
 from podling.network.bridge import Bridge, BridgeConfig
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-def sysctl(name: str, value: str = "") -> str:
-    """Of this test's node, after it was set to the value if there is one."""
-    if value:
-        command("sysctl", "-qw", f"{name}={value}")
-    return command("sysctl", "-n", name).strip()
-
 
 FORWARD, REDIRECTS = "net.ipv4.ip_forward", "net.ipv4.conf.all.accept_redirects"
 

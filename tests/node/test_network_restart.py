@@ -19,6 +19,7 @@ from tests.support.bridge import (
     exchange,
     on_node,
     socket_in,
+    sysctl,
 )
 
 from podling.network import netns
@@ -64,13 +65,13 @@ def test_a_restarted_agent_puts_every_cable_right(node: Path) -> None:
         await cluster.bridge.close()
         command("ip", "link", "set", veth, "group", "0", "address", "06:00:00:00:00:01", "down")
         command("ip", "neigh", "flush", "dev", veth, "nud", "permanent")
-        command("sysctl", "-qw", f"net.ipv4.conf.{veth}.route_localnet=0")
+        sysctl(f"net.ipv4.conf.{veth}.route_localnet", "0")
         cluster.bridge = Bridge(BridgeConfig(BRIDGE, CIDR, node / BRIDGE))
         await cluster.bridge.open()
         assert link_of("pod") == before
         assert command("ip", "-4", "route", "show", "dev", veth) == routes
         assert command("ip", "neigh", "show", "dev", veth, "nud", "permanent") == neighbours
-        assert command("sysctl", "-n", f"net.ipv4.conf.{veth}.route_localnet") == "1\n"
+        assert sysctl(f"net.ipv4.conf.{veth}.route_localnet") == "1"
         assert exchange(None, (address, 80), cluster.netns("pod"), 80) == GATEWAY
 
     on_node(node, check)

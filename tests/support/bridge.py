@@ -39,6 +39,14 @@ def command(*args: str) -> str:
     return subprocess.run(args, check=True, capture_output=True, text=True).stdout
 
 
+def sysctl(name: str, value: str = "") -> str:
+    """Return the sysctl of this thread's network namespace, after it was set to the value if there is one."""
+    path = Path("/proc/sys", name.replace(".", "/"))
+    if value:
+        path.write_text(value)
+    return path.read_text().strip()
+
+
 def make_netns(path: Path) -> str:
     def make() -> None:
         checked(libc.unshare(CLONE_NEWNET))

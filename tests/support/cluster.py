@@ -281,6 +281,18 @@ class Cluster:
         found = self.get("events", "--field-selector", selector, "--sort-by=.metadata.creationTimestamp")["items"]
         return [(event["type"], event["reason"], event["message"]) for event in found]
 
+    def await_event(self, name: str, kind: str, reason: str, message: str) -> None:
+        """Returns once the Pod has this event; a status is often there before the event that says the same."""
+        selector = f"involvedObject.name={name},type={kind},reason={reason}"
+        output = r'jsonpath={.message}{"\n"}'
+        with self.kubectl_lines("get", "events", "-w", "--field-selector", selector, "-o", output) as lines:
+            seen = []
+            for line in lines:
+                if line == message:
+                    return
+                seen.append(line)
+        raise AssertionError(f"no event {kind} {reason} {message!r}, but {seen}")
+
     def logs(self, *argv: str) -> str:
         return self.kubectl("logs", *argv)
 

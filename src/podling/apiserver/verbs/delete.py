@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -60,6 +61,7 @@ async def handle_collection(call: Call) -> StreamResponse:
             else:
                 results.append(result.value)
 
+    failed: Sequence[BaseException] = ()
     try:
         async with asyncio.TaskGroup() as group:
             time_slice = TimeSlice()
@@ -74,7 +76,9 @@ async def handle_collection(call: Call) -> StreamResponse:
                 for _, namespace, name, _ in unreadable.all_of(call.state.store, call.registry.prefix(call.namespace)):
                     group.create_task(delete(namespace, name, forced))
     except* status.ApiError as errors:
-        raise errors.exceptions[0] from None
+        failed = errors.exceptions
+    if failed:  # Python 3.11.2 wraps in a group what is raised within except*
+        raise failed[0]
     metadata = ListMeta(resource_version=str(call.state.store.revision))
     return await output.send_list(call, results, metadata, accepted)
 
