@@ -163,3 +163,22 @@ def test_a_restart_count_of_more_than_32_bits_is_refused(api: Api, pods: str, co
     state = {"name": "main", "restartCount": count, "image": "i", "imageID": "", "ready": False}
     assert api.patch(f"{pods}/good/status", {"status": {"containerStatuses": [state]}}).code >= 400
     assert api.get(pods, headers={"Accept": TABLE}).code == 200
+
+
+def test_an_object_of_the_last_generation_can_be_deleted(api: Api, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    metadata = {"name": "c", "generation": MAX64, "finalizers": ["example.com/wait"]}
+    api.create(path, {"metadata": metadata})
+    answer = api.delete(f"{path}/c")
+    assert (answer.code, answer.json["metadata"]["generation"]) == (200, MAX64)
+    assert api.patch(f"{path}/c", {"metadata": {"finalizers": None}}).code == 200
+    assert api.get(f"{path}/c").code == 404
+
+
+def test_a_namespace_of_the_last_generation_can_be_deleted(api: Api) -> None:
+    path = "/api/v1/namespaces/last-generation"
+    api.create("/api/v1/namespaces", {"metadata": {"name": "last-generation", "generation": MAX64}})
+    answer = api.delete(path)
+    assert (answer.code, answer.json["status"]["phase"]) == (200, "Terminating")
+    assert api.put(f"{path}/finalize", {"metadata": {"name": "last-generation"}, "spec": {}}).code == 200
+    assert api.get(path).code == 404

@@ -79,6 +79,8 @@ class Kubelet:
     def __init__(self, api: Api) -> None:
         self.asked: list[tuple[str, dict[str, str], str]] = []
         self.port = 0
+        self.elsewhere: tuple[int, str] = (0, "")
+        """Where it sends whoever asks for a log, and with which status."""
         self._api = api
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -117,6 +119,8 @@ class Kubelet:
         subject = request.get_extra_info("peercert")["subject"]
         name = dict(pair for part in subject for pair in part)["commonName"]
         self.asked.append((request.path, dict(request.query), name))
+        if self.elsewhere[0]:
+            return web.Response(status=self.elsewhere[0], headers={"Location": self.elsewhere[1]}, text="there")
         if "previous" in request.query:
             return web.Response(status=400, text='previous terminated container "main" in pod "web" not found')
         response = web.StreamResponse()
@@ -169,6 +173,23 @@ def test_the_kubelets_refusal_is_passed_on(api: Api, on_node: str) -> None:
     answer = api.get(f"{on_node}/log?container=main&previous=true")
     assert (answer.code, answer.json["reason"]) == (400, "BadRequest")
     assert answer.message == 'previous terminated container "main" in pod "web" not found'
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("to", ["the kubelet itself", "the API server"])
+def test_a_node_sends_the_api_server_nowhere(api: Api, on_node: str, kubelet: Kubelet, code: int, to: str) -> None:
+    """CVE-2018-1002102: it would fetch what only it can reach, and show it as the log."""
+    port = kubelet.port if to == "the kubelet itself" else api.server.port
+    kubelet.elsewhere = code, f"https://127.0.0.1:{port}/containerLogs/other/pod/main"
+    answer = api.get(f"{on_node}/log?container=main")
+    assert (answer.code, answer.message) == (500, f'Get "{kubelet.elsewhere[1]}": redirects forbidden')
+    assert len(kubelet.asked) == 1
+
+
+def test_a_status_that_no_kubelet_sends_is_no_log(api: Api, on_node: str, kubelet: Kubelet) -> None:
+    kubelet.elsewhere = 304, ""
+    answer = api.get(f"{on_node}/log?container=main")
+    assert answer.code == 500
 
 
 def test_logs_of_several_containers_need_a_name(api: Api, on_node: str) -> None:

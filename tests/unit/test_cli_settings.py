@@ -91,6 +91,7 @@ def test_settings_that_cannot_be_are_refused(flags: tuple[str, ...], words: str)
         ["up", "--bridge", "sixteen-letters-"],
         ["up", "--node-name", "Upper"],
         ["up", "--no-such-flag"],
+        ["up", "--data", "/x"],
         ["up", "--allowed-unsafe-sysctls", "vm.*"],
         ["up", "--allowed-unsafe-sysctls", "net.core.*,kernel.core_pattern"],
         ["no-such-command"],

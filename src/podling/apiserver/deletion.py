@@ -15,6 +15,7 @@ T = TypeVar("T", bound=ApiObject)
 
 ORPHAN = "orphan"
 FOREGROUND = "foregroundDeletion"
+_LAST_GENERATION = 2**63 - 1
 
 
 class Step(Struct, frozen=True):
@@ -80,8 +81,8 @@ def _mark(metadata: ObjectMeta) -> None:
 
 
 def _count(metadata: ObjectMeta) -> None:
-    if metadata.generation:
-        metadata.generation += 1
+    if metadata.generation:  # of a kind that does not count, as large as a client said
+        metadata.generation = min(metadata.generation + 1, _LAST_GENERATION)
 
 
 def _garbage_collection_finalizers(finalizers: list[str], options: DeleteOptions) -> list[str]:

@@ -27,6 +27,7 @@ from podling.kit import connection_error
 _ADDRESS_TYPES = ("InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS")
 _DEFAULT_PORT = 10250
 _CONNECT_TIMEOUT = 10.0
+_REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Endpoint(Struct, frozen=True):
@@ -55,19 +56,26 @@ class KubeletClient:
 
     @asynccontextmanager
     async def get(self, endpoint: Endpoint, path: str, query: Mapping[str, str]) -> AsyncIterator[ClientResponse]:
-        """GET of a path, its body to be streamed. Raises ApiError (500) where the kubelet is not reached."""
+        """GET of a path, its body to be streamed.
+
+        Raises ApiError (500) where the kubelet is not reached, or sends the request elsewhere: whoever holds a node would
+        have this server fetch what only it can reach (CVE-2018-1002102).
+        """
         host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
         url = URL(f"https://{host}:{endpoint.port}").join(URL(path)).with_query(dict(query))
         session = self._session or await self._open()
         # The certificate must be that node's, at whatever address it is.
         try:
-            response = await session.get(url, server_hostname=endpoint.node)
+            response = await session.get(url, server_hostname=endpoint.node, allow_redirects=False)
         except (ClientError, TimeoutError, OSError) as error:
             why = connection_error.reason(error)
             if isinstance(error, ClientConnectorError) and not isinstance(error, ClientSSLError):
                 why = f"dial tcp {host}:{endpoint.port}: connect: {why}"
             raise status.internal(f'error dialing backend: Get "{url}": {why}') from error
         try:
+            if response.status in _REDIRECTS:
+                place = response.headers.get("Location", "").encode(errors="replace").decode()
+                raise status.unexpected(f'Get "{place}": redirects forbidden')
             yield response
         finally:
             response.close()

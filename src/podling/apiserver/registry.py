@@ -5,6 +5,7 @@ Values are encoded once, by the store's callback, with their own resourceVersion
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import uuid
@@ -14,9 +15,8 @@ from typing import Generic, TypeVar, cast
 import msgspec
 from msgspec import Struct
 
-from podling.api import codec, field, status, time
+from podling.api import codec, field, go, status, time
 from podling.api.field import FieldError
-from podling.api.go import quote
 from podling.api.meta.v1 import DeleteOptions, ObjectMeta
 from podling.api.scheme import Resource
 from podling.apiserver import offload, unreadable
@@ -35,8 +35,6 @@ _NAME_SUFFIX = 5
 _MAX_GENERATED_PREFIX = 63 - _NAME_SUFFIX
 _GENERATE_ATTEMPTS = 8
 _CONFLICT_RETRIES = 5
-_VERSION_DIGITS = 20
-"""About what an unsigned number of 64 bits has."""
 
 
 class Caller(Struct, frozen=True):
@@ -73,7 +71,7 @@ class Encoder(Generic[T]):
         try:
             codec.decode_exact(type(self.obj), self.value)
         except codec.DecodeError as error:
-            what = f"{self.obj.kind} {quote(self.obj.metadata.name)}"
+            what = f"{self.obj.kind} {go.quote(self.obj.metadata.name)}"
             raise status.internal(f"{what} is not stored, for it could not be read back: {error}") from error
         return self.value
 
@@ -373,8 +371,9 @@ def _nothing() -> None:
 
 def _check_unset(version: str) -> None:
     """Refuse the version of a stored object. What could not be one means nothing, as upstream. Raises ApiError (500)."""
-    if version.isascii() and version.isdigit() and version.strip("0") and len(version.lstrip("0")) <= _VERSION_DIGITS:
-        raise status.unexpected("resourceVersion should not be set on objects to be created")
+    with contextlib.suppress(ValueError):
+        if go.parse_uint(version):
+            raise status.unexpected("resourceVersion should not be set on objects to be created")
 
 
 def _fill_new(metadata: ObjectMeta) -> None:

@@ -10,6 +10,7 @@ import argparse
 import importlib
 import sys
 import traceback
+from typing import Any
 
 from podling.cli.errors import CommandError, one_line
 
@@ -18,9 +19,16 @@ PROCESSES = ("server", "agent")
 """The cluster's processes; `podling up` starts them. Not listed in the help."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes no beginnings of flags: scripts that look for a flag, as tools/demo.sh does, would not see them."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+
+
 def parser_for(command: str) -> argparse.ArgumentParser:
     """The parser with that command's arguments; all commands' for one that does not exist."""
-    parser = argparse.ArgumentParser(prog="podling", description="Kubernetes Pods in Python.")
+    parser = _Parser(prog="podling", description="Kubernetes Pods in Python.")
     parser.add_argument("--version", action="store_true", help="print the version and leave")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name in (command,) if command in (*COMMANDS, *PROCESSES) else COMMANDS:

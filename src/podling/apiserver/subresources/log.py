@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import logging
 from collections.abc import Mapping
 
@@ -43,7 +44,7 @@ async def handle(call: Call) -> StreamResponse:
         raise status.not_found(scheme.by_type(Node), pod.spec.node_name)
     path = f"/containerLogs/{call.namespace}/{pod.metadata.name}/{container}"
     async with call.state.kubelets.get(Endpoint.of(node), path, query) as answer:
-        if answer.status >= 400:
+        if not 200 <= answer.status <= 206:
             raise await _error(call, answer)
         return await _stream(call, answer)
 
@@ -135,12 +136,17 @@ _REASONS = {400: "BadRequest", 403: "Forbidden", 404: "NotFound", 429: "TooManyR
 
 
 async def _error(call: Call, answer: ClientResponse) -> status.ApiError:
-    """The kubelet's refusal as the client's: same code, the body as message."""
+    """The kubelet's refusal as the client's: the code, if it is one of an error, and the body as message."""
+    code = answer.status if answer.status >= 400 else 500
     text = (await answer.content.read(_MAX_ERROR)).decode(errors="replace").strip()
     details = StatusDetails(name=call.info.name, kind="pods")
-    reason = _REASONS.get(answer.status, "")
+    reason = _REASONS.get(code, "")
     return status.ApiError(
         Status(
-            status="Failure", code=answer.status, reason=reason, message=text or answer.reason or "", details=details
+            status="Failure",
+            code=code,
+            reason=reason,
+            message=text or http.client.responses.get(code, ""),
+            details=details,
         )
     )
