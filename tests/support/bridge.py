@@ -131,9 +131,11 @@ def on_node(
         try:
             await test(cluster)
         finally:
-            await cluster.bridge.reset()
-            for path, _ in cluster.pods.values():
-                remove_netns(path)
+            try:
+                await cluster.bridge.reset()
+            finally:  # a test that failed after `close` has no bridge to reset
+                for path, _ in cluster.pods.values():
+                    remove_netns(path)
 
     before = traces()
     asyncio.run(run())
