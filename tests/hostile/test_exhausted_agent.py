@@ -20,8 +20,9 @@ from tests.support.pods import container, pod
 from tests.support.shortage import Failing, failing_open, fill, no_descriptors, small_disk
 
 from podling.kubelet.container_config import TERMINATION_PATH
+from podling.kubelet.log_rotation import LogPolicy, LogRotation
 from podling.kubelet.termination_message import termination_message
-from podling.runtime.native import state
+from podling.runtime.native import rootfs, state
 from podling.runtime.protocol import (
     ContainerMetadata,
     ContainerSecurity,
@@ -247,6 +248,35 @@ def test_more_processes_than_descriptors_are_killed(run: Run) -> None:
         with no_descriptors(spare=60):
             await node.runtime.stop_container(one, 0)
         assert not list(node.runtime.cgroups.pids(f"{node.cgroup}/pod1/{one}"))
+
+    run(test)
+
+
+def test_a_root_file_system_of_more_layers_than_descriptors_fails_and_leaves_none_open(tmp_path: Path) -> None:
+    layers = [tmp_path / f"{number:0200}" for number in range(30)]
+    for layer in layers:
+        layer.mkdir()
+    before = descriptors()
+    with no_descriptors(spare=10), pytest.raises(OSError, match="Too many open files"):
+        rootfs.mount_readonly(tmp_path / "merged", layers, tmp_path / "empty")
+    assert descriptors() == before
+
+
+def test_a_process_that_cannot_be_looked_at_after_it_was_opened_is_closed_again() -> None:
+    own = state.Process.of(os.getpid())
+    before = descriptors()
+    with no_descriptors(spare=1), pytest.raises(OSError, match="Too many open files"):
+        own.open()
+    assert descriptors() == before
+
+
+def test_log_rotation_that_cannot_begin_leaves_no_descriptor_open(run: Run) -> None:
+    async def test(node: Node) -> None:
+        rotation = LogRotation(node.runtime, LogPolicy())
+        before = descriptors()
+        with no_descriptors(spare=1), pytest.raises(OSError, match="Too many open files"):
+            await rotation.run()
+        assert descriptors() == before
 
     run(test)
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.support.shortage import no_descriptors
 
 from podling.cli import notify, process, systemd
 from podling.cli.errors import CommandError
+from podling.cli.process import in_order_of_end
 from podling.cli.settings import Settings
 
 
@@ -59,6 +63,18 @@ def test_stop_of_what_is_gone_is_no_error() -> None:
     with subprocess.Popen(["true"]) as child:
         child.wait()
     process.stop([child.pid], grace_seconds=0)
+
+
+@pytest.mark.parametrize("watch", [partial(process.stop, grace_seconds=0), lambda pids: list(in_order_of_end(pids))])
+def test_more_processes_than_descriptors_are_an_error_that_leaves_none_open(
+    watch: Callable[[list[int]], object],
+) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        before = len(os.listdir("/proc/self/fd"))
+        with no_descriptors(spare=2), pytest.raises(OSError, match="Too many open files"):
+            watch([child.pid] * 3)
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert child.poll() is None
 
 
 def test_a_process_reports_to_whoever_started_it(monkeypatch: pytest.MonkeyPatch) -> None:

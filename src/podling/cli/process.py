@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -56,12 +57,10 @@ def find(settings: Settings, name: str) -> int:
 def stop(pids: Sequence[int], *, grace_seconds: float) -> None:
     """SIGTERM, then SIGKILL after the grace period; returns when all are gone."""
     watched: dict[int, int] = {}
-    for pid in pids:
-        try:
-            watched[os.pidfd_open(pid)] = pid
-        except ProcessLookupError:
-            continue
     try:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                watched[os.pidfd_open(pid)] = pid
         for wanted, seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 10.0)):
             alive = _running(watched, 0)
             for fd in alive:
@@ -75,11 +74,12 @@ def stop(pids: Sequence[int], *, grace_seconds: float) -> None:
 
 def in_order_of_end(pids: Sequence[int]) -> Iterator[int]:
     """The positions of this process's children in `pids`, each as soon as that child has ended; it is not reaped."""
-    fds = [os.pidfd_open(pid) for pid in pids]
+    fds: list[int] = []
+    poll = select.poll()
     try:
-        poll = select.poll()
-        for fd in fds:
-            poll.register(fd, select.POLLIN)
+        for pid in pids:
+            fds.append(os.pidfd_open(pid))
+            poll.register(fds[-1], select.POLLIN)
         for _ in range(len(fds)):
             ended, _ = poll.poll()[0]
             poll.unregister(ended)

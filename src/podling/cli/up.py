@@ -173,11 +173,13 @@ def _wait_for_children(
     """Until each has said that it is ready. Raises CommandError when one ends, or when it takes too long."""
     poll = select.poll()
     poll.register(listener.socket, select.POLLIN)
-    waiting = {os.pidfd_open(child.pid): name for name, child in children.items()}
-    for fd in waiting:
-        poll.register(fd, select.POLLIN)
+    waiting: dict[int, str] = {}
     announced = False
     try:
+        for name, child in children.items():
+            fd = os.pidfd_open(child.pid)
+            waiting[fd] = name
+            poll.register(fd, select.POLLIN)
         while waiting:
             elapsed = time.monotonic() - started
             names = " and ".join(waiting.values())

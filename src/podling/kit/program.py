@@ -110,7 +110,11 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 def _file(data: bytes) -> int:
     """Return a descriptor, at position 0, of a new file in memory that holds `data`."""
     fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    with open(fd, "wb", closefd=False) as file:
-        file.write(data)
-    os.lseek(fd, 0, os.SEEK_SET)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(data)
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd

@@ -77,9 +77,9 @@ class LogRotation:
         self._ends = False
 
     async def run(self) -> None:
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         loop = asyncio.get_running_loop()
         with INotify(nonblocking=True) as self._inotify, ThreadPoolExecutor(1, "log files") as executor:
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC)
             rotating = loop.run_in_executor(executor, self._rotate_on_events, self._inotify)
             try:
                 async with asyncio.TaskGroup() as tasks:

@@ -105,6 +105,10 @@ def _step(parent: int, part: str, mode: int) -> int:
     except FileNotFoundError:
         os.mkdir(part, dir_fd=parent)
         made = os.open(part, _FLAGS, dir_fd=parent)
-        # The umask does not count; the descriptor of an O_PATH open cannot be chmodded itself.
-        os.chmod(f"/proc/self/fd/{made}", mode)
+        try:
+            # The umask does not count; the descriptor of an O_PATH open cannot be chmodded itself.
+            os.chmod(f"/proc/self/fd/{made}", mode)
+        except OSError:
+            os.close(made)
+            raise
         return made

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from podling.runtime.native import syscalls
+from podling.runtime.native.spawn import Descriptors
 
 _MAX_DATA = 4095
 """mount(2) takes a page of options, with its closing zero."""
@@ -37,11 +38,11 @@ def _mount(target: Path, layers: Sequence[Path], writable: Sequence[tuple[str, P
     if writable:
         options += ",volatile"
     data = "lowerdir=" + ":".join(_escape(str(layer), colon=True) for layer in layers) + options
-    fds: list[int] = []
-    try:
+    with Descriptors() as opened:
         if len(os.fsencode(data)) > _MAX_DATA:
             # Names of open descriptors are short, however many layers there are and wherever they lie.
-            fds = [os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for layer in layers]
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            fds = [opened.add(os.open(layer, flags)) for layer in layers]
             data = "lowerdir=" + ":".join(f"/proc/self/fd/{fd}" for fd in fds) + options
         try:
             syscalls.mount("overlay", target, "overlay", 0, data)
@@ -49,9 +50,6 @@ def _mount(target: Path, layers: Sequence[Path], writable: Sequence[tuple[str, P
             if error.errno != errno.EINVAL or not writable:
                 raise
             syscalls.mount("overlay", target, "overlay", 0, data.removesuffix(",volatile"))  # before Linux 5.10
-    finally:
-        for fd in fds:
-            os.close(fd)
 
 
 def unmount(target: Path) -> None:

@@ -65,8 +65,12 @@ class Process(Struct, frozen=True):
         """A pidfd of this very process, to be closed by the caller. Raises ProcessLookupError when it has ended."""
         if self.alive():
             fd = os.pidfd_open(self.pid)
-            if self.alive():  # so the ID was not given to another before it was opened
-                return fd
+            try:
+                if self.alive():  # so the ID was not given to another before it was opened
+                    return fd
+            except BaseException:
+                os.close(fd)
+                raise
             os.close(fd)
         raise ProcessLookupError(errno.ESRCH, f"process {self.pid} has ended")
 
