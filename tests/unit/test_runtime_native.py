@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.shortage import no_descriptors
 
 from podling.runtime.native import oci, sandbox, seccomp, spawn, spec, state, stop_signal, user
 from podling.runtime.native.cgroup import Cgroups, Mode, cpu_weight
@@ -271,6 +274,37 @@ def test_a_user_of_an_image_that_is_no_number_is_refused(tmp_path: Path, image_u
     (tmp_path / "etc" / "group").write_text(f"x:x:{ENDLESS}:\n")
     with pytest.raises(CRIError, match="unable to find"):
         user.resolve(tmp_path, image_user, ContainerSecurity())
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "/etc/group"])
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (os.mkdir, "of the image is not a regular file"),
+        (os.mkfifo, "of the image is not a regular file"),
+        (lambda path: os.mknod(path, stat.S_IFSOCK | 0o666), "of the image: No such device or address"),
+        (lambda path: os.symlink(path.name, path), "of the image: Too many levels of symbolic links"),
+    ],
+    ids=["directory", "fifo", "socket", "link to itself"],
+)
+def test_a_passwd_or_group_file_of_another_kind_is_named_and_left_closed(
+    tmp_path: Path, file: str, make: Callable[[Path], None], why: str
+) -> None:
+    (tmp_path / "etc").mkdir()
+    make(tmp_path / file[1:])
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(CRIError) as caught:
+        user.resolve(tmp_path, "0", ContainerSecurity())
+    assert (caught.value.reason, caught.value.message) == ("CreateContainerError", f"{file} {why}")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_passwd_file_that_cannot_be_read_now_is_not_taken_for_missing(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_text("app:x:7:8::/:/bin/sh\n")
+    with no_descriptors(spare=1), pytest.raises(CRIError, match=r"^/etc/passwd of the image: Too many open files$"):
+        user.resolve(tmp_path, "7", ContainerSecurity())
+    assert user.resolve(tmp_path, "7", ContainerSecurity()).gid == 8
 
 
 def test_a_signal_of_an_image_that_is_no_number_is_refused() -> None:

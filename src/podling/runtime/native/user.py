@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class _Account(Struct):
 def resolve(root: Path, image_user: str, security: ContainerSecurity) -> User:
     """The identity that `security` asks for, over the image's USER ("", "1000", "redis", "1000:1000", "redis:users").
 
-    Raises CRIError when a name is not known in the image.
+    Raises CRIError when a name is not known in the image, or when one of the files cannot be read.
     """
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -94,17 +95,23 @@ def _number(text: str) -> int | None:
 
 
 def _rows(root_fd: int, path: str, length: int) -> Iterator[list[str]]:
-    try:
-        # O_NONBLOCK: the image may have a FIFO in this place.
-        fd = syscalls.open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return
-    with open(fd, encoding="utf-8", errors="surrogateescape") as file:
-        try:
-            text = file.read(_MAX_FILE)
-        except OSError:
-            return
-    for line in text.splitlines():
+    for line in _text(root_fd, path).splitlines():
         fields = line.strip().split(":")
         if len(fields) >= length and not line.startswith("#"):
             yield fields
+
+
+def _text(root_fd: int, path: str) -> str:
+    """Return what a file of the image says, nothing if there is none. Raises CRIError."""
+    try:
+        fd = syscalls.open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK)  # nobody may be at a FIFO's other end
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise CRIError("CreateContainerError", f"{path} of the image is not a regular file")
+            return os.read(fd, _MAX_FILE).decode(errors="surrogateescape")
+        finally:
+            os.close(fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise CRIError("CreateContainerError", f"{path} of the image: {error.strerror}") from error
