@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.image_store import NOTHING, PULLER, build, leftovers, store, through, writers
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, Slow
 from tools.oci_layout import ImageSpec, Layer
 from tools.registry import Registry
 
@@ -201,10 +201,25 @@ def test_registry_that_falls_silent_is_given_up(registry: Registry, tmp_path: Pa
     async def run() -> None:
         async with (
             Proxy(registry.address) as proxy,
-            store(tmp_path, through(proxy, tmp_path), stall_seconds=0.3) as images_store,
+            store(tmp_path, through(proxy, tmp_path), stall_seconds=0.3, stall_bytes=1) as images_store,
         ):
             stop_at(proxy, LAYER_BYTES // 2)
             with pytest.raises(ImagePullError, match=r"no progress for 0\.3s"):
+                await images_store.pull_image(big)
+            assert writers(tmp_path) == []
+            assert leftovers(tmp_path) == NOTHING
+
+    asyncio.run(run())
+
+
+def test_registry_that_sends_byte_by_byte_is_given_up(registry: Registry, tmp_path: Path, big: str) -> None:
+    async def run() -> None:
+        async with (
+            Slow(registry.address, LAYER_BYTES // 2) as proxy,
+            store(tmp_path, through(proxy, tmp_path), stall_seconds=0.5, stall_bytes=50_000) as images_store,
+            asyncio.timeout(30),
+        ):
+            with pytest.raises(ImagePullError, match=r"too slow: \d+ bytes in 0\.5s"):
                 await images_store.pull_image(big)
             assert writers(tmp_path) == []
             assert leftovers(tmp_path) == NOTHING

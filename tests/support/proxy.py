@@ -75,8 +75,7 @@ class Proxy:
             await self.gate.wait()
             self.total += len(data)
             altered = await self.alter(data)
-            writer.write(altered)
-            await writer.drain()
+            await self.write(writer, altered)
             if len(altered) < len(data):
                 writer.write_eof()  # an orderly end, in the middle of the message
                 raise _Cut
@@ -85,6 +84,25 @@ class Proxy:
     async def alter(self, data: bytes) -> bytes:
         """What is passed on in the place of a chunk; less of it ends the connection."""
         return data
+
+    async def write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        writer.write(data)
+        await writer.drain()
+
+
+class Slow(Proxy):
+    """Passes byte by byte on what comes after the first `at_once` bytes, a hundred of them in a second."""
+
+    def __init__(self, target: str, at_once: int) -> None:
+        super().__init__(target)
+        self._at_once = at_once
+
+    async def write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        if self.total <= self._at_once:
+            return await super().write(writer, data)
+        for byte in data:
+            await super().write(writer, bytes([byte]))
+            await asyncio.sleep(0.01)
 
 
 class Chaos(Proxy):

@@ -49,7 +49,9 @@ from podling.runtime.protocol import (
 log = logging.getLogger(__name__)
 
 _STALL_SECONDS = 300.0
-"""A pull that moves no byte for so long fails (containerd's image_pull_progress_timeout is 5 minutes, too)."""
+"""A pull that brings fewer than _STALL_BYTES in so long fails (containerd's image_pull_progress_timeout is 5 minutes, too)."""
+_STALL_BYTES = 1 << 20
+"""28 kbit/s on the average. One byte now and then would do otherwise, and a pull has one of few places."""
 
 
 class _Pull:
@@ -95,6 +97,7 @@ class ImageStore:
         *,
         parallel_pulls: int = 4,
         stall_seconds: float = _STALL_SECONDS,
+        stall_bytes: int = _STALL_BYTES,
     ) -> None:
         self._root = root
         self._skopeo = Skopeo(root, run_root, registries_conf)
@@ -103,7 +106,7 @@ class ImageStore:
         self._pins = Pins(root / "pinned")
         self._registries_conf = registries_conf
         self._check = RegistryCheck(registries_conf)
-        self._fetcher = Fetcher(self._skopeo, self._metadata, self._check, registries_conf, stall_seconds)
+        self._fetcher = Fetcher(self._skopeo, self._metadata, self._check, registries_conf, stall_seconds, stall_bytes)
         self._slots = asyncio.Semaphore(parallel_pulls)
         self._pulls: dict[tuple[object, ...], _Pull] = {}
         self._settling: set[asyncio.Task[None]] = set()

@@ -49,12 +49,14 @@ class Fetcher:
         check: RegistryCheck,
         registries_conf: Path | None,
         stall_seconds: float,
+        stall_bytes: int,
     ) -> None:
         self._skopeo = skopeo
         self._metadata = metadata
         self._check = check
         self._registries_conf = registries_conf
         self._stall_seconds = stall_seconds
+        self._stall_bytes = stall_bytes
 
     async def from_registry(
         self,
@@ -158,6 +160,7 @@ class Fetcher:
                     progress=progress,
                     on_progress=hear,
                     stall_seconds=self._stall_seconds,
+                    stall_bytes=self._stall_bytes,
                 )
             except SkopeoError as e:
                 message = str(e)

@@ -38,7 +38,7 @@ class SkopeoError(Exception):
 
 
 class SkopeoStalled(SkopeoError):
-    """No byte moved for the time that was given."""
+    """Too few bytes arrived in the time that was given."""
 
 
 class Skopeo:
@@ -107,12 +107,14 @@ class Skopeo:
         progress: int | None = None,
         on_progress: Callable[[int], None] | None = None,
         stall_seconds: float = 0,
+        stall_bytes: int = 1,
     ) -> bytes:
         """Runs one skopeo command, within `writing`, of which `lock` is; returns what it says.
 
         Its progress output goes to the descriptor `progress`, if there is one, and is not returned then. `on_progress`
-        is told now and then how many bytes it has written. Raises SkopeoError; SkopeoStalled when it neither reads nor
-        writes for `stall_seconds` (0: no limit). Cancelling kills it and its children, and returns when they are gone.
+        is told now and then how many bytes it has written. Raises SkopeoError; SkopeoStalled when it reads fewer than
+        `stall_bytes` in `stall_seconds` (0: no limit). Cancelling kills it and its children, and returns when they are
+        gone.
         """
         argv: Sequence[str] = (
             # skopeo must not outlive this process: nobody would wait for it.
@@ -132,7 +134,7 @@ class Skopeo:
         }
         output = asyncio.subprocess.PIPE if progress is None else progress
         async with program.running(*argv, env=environment, stdout=output, pass_fds=(lock,)) as process:
-            stdout, stderr = await _watched(process, on_progress, stall_seconds or math.inf)
+            stdout, stderr = await _watched(process, on_progress, stall_seconds or math.inf, stall_bytes)
         code = process.returncode
         if code:
             raise SkopeoError(_message(stderr.decode(errors="replace"), code))
@@ -140,21 +142,26 @@ class Skopeo:
 
 
 async def _watched(
-    process: asyncio.subprocess.Process, on_progress: Callable[[int], None] | None, stall_seconds: float
+    process: asyncio.subprocess.Process,
+    on_progress: Callable[[int], None] | None,
+    stall_seconds: float,
+    stall_bytes: int,
 ) -> tuple[bytes, bytes]:
     """What it writes to standard output and error until it ends."""
     reading = asyncio.ensure_future(process.communicate())
     try:
-        before, moved_at = _bytes_moved(process.pid), time.monotonic()
+        mark, marked_at = 0, time.monotonic()
         while True:
             done, _ = await asyncio.wait((reading,), timeout=min(_PROGRESS_SECONDS, stall_seconds))
             if done:
                 return reading.result()
             moved, now = _bytes_moved(process.pid), time.monotonic()
-            if moved != before:
-                before, moved_at = moved, now
-            elif now - moved_at >= stall_seconds:
-                raise SkopeoStalled(f"no progress for {stall_seconds:g}s")
+            read = moved[0] if moved is not None else mark
+            if read - mark >= stall_bytes:
+                mark, marked_at = read, now
+            elif now - marked_at >= stall_seconds:
+                slow = f"too slow: {read - mark} bytes in {stall_seconds:g}s, at least {stall_bytes} are expected"
+                raise SkopeoStalled(slow if read > mark else f"no progress for {stall_seconds:g}s")
             if on_progress is not None and moved is not None:
                 on_progress(moved[1])
     finally:
