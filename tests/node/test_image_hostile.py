@@ -7,6 +7,7 @@ import gzip
 import http.server
 import json
 import os
+import re
 import stat
 import tarfile
 import threading
@@ -235,8 +236,12 @@ def test_volume_path_through_a_symlink_copies_nothing_of_the_machine(world: Worl
         image_volumes.make(root, tmp_path / "volumes2", ["/file"], [])
 
 
+Answer = tuple[int, dict[str, str], bytes | Iterator[bytes]]
+"""Status, headers and body. One in pieces ends with the connection."""
+
+
 @contextmanager
-def liar(answer: Callable[[str], tuple[int, dict[str, str], bytes] | None]) -> Iterator[str]:
+def liar(answer: Callable[[str], Answer | None]) -> Iterator[str]:
     """A registry that answers as the test says; its address."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -244,10 +249,14 @@ def liar(answer: Callable[[str], tuple[int, dict[str, str], bytes] | None]) -> I
             code, headers, body = (200, {}, b"{}") if self.path == "/v2/" else answer(self.path) or (404, {}, b"")
             try:
                 self.send_response(code)
-                for key, value in {"Content-Length": str(len(body)), **headers}.items():
+                if isinstance(body, bytes):
+                    headers = {"Content-Length": str(len(body)), **headers}
+                for key, value in headers.items():
                     self.send_header(key, value)
                 self.end_headers()
-                self.wfile.write(b"" if self.command == "HEAD" else body)
+                if self.command != "HEAD":
+                    for piece in [body] if isinstance(body, bytes) else body:
+                        self.wfile.write(piece)
             except OSError:
                 pass
 
@@ -267,28 +276,31 @@ def liar(answer: Callable[[str], tuple[int, dict[str, str], bytes] | None]) -> I
         server.server_close()
 
 
-def serving(raw: RawImage, **replaced: bytes) -> Callable[[str], tuple[int, dict[str, str], bytes] | None]:
+def serving(raw: RawImage, **replaced: bytes | Iterator[bytes]) -> Callable[[str], Answer | None]:
     """Answers with the image's manifest and blobs; `replaced` blobs, by the hex of their digest, are others."""
 
-    def answer(path: str) -> tuple[int, dict[str, str], bytes] | None:
+    def answer(path: str) -> Answer | None:
         kind, _, reference = path.rpartition("/")
         if kind.endswith("/manifests"):
-            return 200, {"Content-Type": raw.media_type, "Docker-Content-Digest": raw.digest}, raw.manifest
+            found = raw.blobs.get(reference, raw.manifest)
+            kind = json.loads(found).get("mediaType", raw.media_type) if reference in raw.blobs else raw.media_type
+            return 200, {"Content-Type": kind, "Docker-Content-Digest": digest_of(found)}, found
         blob = replaced.get(reference.removeprefix("sha256:"), raw.blobs.get(reference))
         return None if blob is None else (200, {"Content-Type": "application/octet-stream"}, blob)
 
     return answer
 
 
-def refused(tmp_path: Path, name: Callable[[str], str], raw: RawImage, **replaced: bytes) -> str:
+def refused(tmp_path: Path, name: Callable[[str], str], raw: RawImage, **replaced: bytes | Iterator[bytes]) -> str:
     """The message of a pull that fails and leaves nothing."""
 
     async def run(address: str) -> str:
         async with opened(tmp_path) as store:
+            before = leftovers(tmp_path)
             with pytest.raises(ImagePullError) as caught:
                 await store.pull_image(name(address))
             assert await store.list_images() == []
-            assert leftovers(tmp_path) == NOTHING
+            assert leftovers(tmp_path) == before == {**NOTHING, "mounts": before["mounts"]}
             assert caught.value.message.startswith(CLEAR)
             return caught.value.message
 
@@ -301,6 +313,52 @@ SIMPLE = image([tar(member("file", b"honest"))])
 
 def blob(raw: RawImage, number: int) -> str:
     return list(raw.blobs)[number].removeprefix("sha256:")
+
+
+def declaring(size: int) -> RawImage:
+    """SIMPLE, whose layer has so many bytes as its manifest says."""
+    document = json.loads(SIMPLE.manifest)
+    document["layers"][0]["size"] = size
+    return RawImage(json.dumps(document).encode(), SIMPLE.blobs)
+
+
+def indexed(raw: RawImage) -> RawImage:
+    """The image by way of an index."""
+    entry = {"mediaType": MANIFEST, "digest": raw.digest, "size": len(raw.manifest)}
+    document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}
+    return RawImage(json.dumps(document).encode(), {**raw.blobs, raw.digest: raw.manifest}, INDEX)
+
+
+@pytest.mark.parametrize("through", [lambda raw: raw, indexed], ids=["manifest", "index"])
+def test_image_that_says_it_is_larger_than_the_disk_is_refused_before_it_is_fetched(
+    world: World, tmp_path: Path, through: Callable[[RawImage], RawImage]
+) -> None:
+    message = refused(tmp_path, lambda a: f"{a}/app:1", through(declaring(1 << 50)))
+    assert re.search(r"no space left on device: 11\d+ bytes are to come, there is room for \d+$", message)
+
+
+@pytest.mark.parametrize("through", [lambda raw: raw, indexed], ids=["manifest", "index"])
+def test_layer_without_end_is_cut_where_its_manifest_says_that_it_ends(
+    world: World, tmp_path: Path, through: Callable[[RawImage], RawImage]
+) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1 << 16
+            yield bytes(1 << 16)
+
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    syscalls.mount("tmpfs", disk, "tmpfs", 0, "size=256m")
+    try:
+        raw = through(declaring(100))
+        message = refused(disk, lambda a: f"{a}/app:1", raw, **{blob(SIMPLE, 1): endless()})
+    finally:
+        syscalls.umount(disk)
+    assert message.endswith("a blob is longer than the manifest says")
+    assert sent < 64 << 20
 
 
 def test_layer_that_is_not_what_its_digest_says_is_refused(world: World, tmp_path: Path) -> None:

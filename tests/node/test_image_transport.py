@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support import raw_image
-from tests.support.image_store import NOTHING, leftovers, store, writers
+from tests.support import raw_image, shortage
+from tests.support.image_store import NOTHING, leftovers, store, through, writers
 from tests.support.proxy import Chaos, Proxy
 from tests.support.raw_image import member, tar
+from tests.support.shortage import fill
 from tools.images import BuiltImage
 from tools.oci_layout import ImageSpec, Layer, LayoutWriter
 from tools.registry import Registry
@@ -348,6 +349,33 @@ def test_full_disk_is_an_error_and_leaves_room_for_a_smaller_image(
             await images.pull_image("tiny:1")
 
     asyncio.run(run())
+
+
+def test_a_pull_ends_when_others_leave_no_room_on_the_disk(registry: Registry, tmp_path: Path, app: str) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    async def run() -> None:
+        async with Proxy(registry.address) as proxy:
+            arrived = asyncio.Event()
+
+            def stop(total: int) -> None:
+                if total > LAYER_BYTES:
+                    proxy.gate.clear()
+                    arrived.set()
+
+            proxy.on_bytes = stop
+            async with store(disk, through(proxy, tmp_path)) as images, asyncio.timeout(30):
+                pull = asyncio.create_task(images.pull_image(app))
+                await arrived.wait()
+                filler = fill(disk)
+                with pytest.raises(ImagePullError, match="no space left on device"):
+                    await pull
+                filler.unlink()
+                assert {**leftovers(disk), "mounts": []} == NOTHING
+
+    with shortage.small_disk(disk, 64 << 10):
+        asyncio.run(run())
 
 
 def test_image_whose_layers_go_with_another_while_it_is_pulled_is_whole(registry: Registry, tmp_path: Path) -> None:

@@ -399,7 +399,7 @@ class ImageService(Protocol):
         """Returns the image's ID. Raises ImagePullError.
 
         `on_start` is called when the transfer begins, after waiting for other pulls; never, if there is none.
-        `on_progress` is called about every ten seconds while the transfer goes on, with the bytes that have arrived so
+        `on_progress` is called now and then while the transfer goes on, with the bytes that have arrived so
         far; of a transfer that others share, for each of them. A runtime that cannot tell never calls it.
         """
 

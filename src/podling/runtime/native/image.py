@@ -198,7 +198,7 @@ class ImageStore:
         """Pulls, or learns from the registry that nothing has changed; returns the image's ID.
 
         Pulls of the same image with the same credentials share one download, which ends when the last of those who wait
-        is cancelled. `on_progress` hears every ten seconds how many bytes have arrived. `progress`: a file descriptor (of
+        is cancelled. `on_progress` hears every second how many bytes have arrived. `progress`: a file descriptor (of
         a terminal, best) for skopeo's progress bars; of a shared download the first one counts. Raises ImagePullError.
         """
         if labels:
@@ -472,12 +472,11 @@ def _cause(error: Exception) -> str:
         return f"no match for platform in manifest: not found: {error}"
     if isinstance(error, UnpackError):
         return f"failed to unpack: {error}"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        full = "no space left on device"
+        return full if error.strerror == os.strerror(errno.ENOSPC) else f"{full}: {error.strerror}"
     if isinstance(error, OSError):
-        return (
-            "no space left on device"
-            if error.errno == errno.ENOSPC
-            else f"failed to unpack: {file_error.reason(error)}"
-        )
+        return f"failed to unpack: {file_error.reason(error)}"
     return f"malformed image: {document_error.reason(error)}"
 
 

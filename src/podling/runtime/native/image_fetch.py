@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from podling.api.image_name import ImageName
 from podling.runtime.native import image_auth, image_errors, image_manifest, image_registries
 from podling.runtime.native.image_archive import ArchivedImage
 from podling.runtime.native.image_check import RegistryCheck
+from podling.runtime.native.image_manifest import Descriptor
 from podling.runtime.native.image_metadata import Metadata
 from podling.runtime.native.image_skopeo import Skopeo, SkopeoError, SkopeoStalled
 from podling.runtime.protocol import AuthConfig
@@ -26,6 +29,9 @@ _ATTEMPTS = 4
 
 _MAX_INDEXES = 3
 """On the way to an image: an index may lead to another one (image-index.md)."""
+
+_SLACK = 4 << 20
+"""Bytes that a file may be longer than the largest blob: skopeo writes a few small ones of its own."""
 
 _Run = Callable[..., Awaitable[bytes]]
 
@@ -86,20 +92,27 @@ class Fetcher:
                 raise ValueError(f"the manifest does not match its digest: it is {digests[0]}")
             while instance := image_manifest.instance(raw):
                 digests.append(instance.digest)
-                if not instance.is_index:
-                    break
-                if len(digests) > _MAX_INDEXES:
+                if instance.is_index and len(digests) > _MAX_INDEXES:
                     raise ValueError(f"more than {_MAX_INDEXES} indexes, one within another")
                 raw = await run("inspect", "--raw", *inspect, f"docker://{name.repository}@{instance.digest}")
                 if image_manifest.digest_of(raw) != instance.digest:
                     raise ValueError(f"the manifest does not match its digest: it is {image_manifest.digest_of(raw)}")
             # By digest, lest the tag move in between; but some mirrors are not to be asked for digests.
             source = f"docker://{name.canonical if conditional else f'{name.repository}@{digests[-1]}'}"
-            copy = functools.partial(run, progress=progress, on_progress=on_progress)
+            limit = self._limit(image_manifest.packed(raw))
+            copy = functools.partial(run, progress=progress, on_progress=on_progress, file_bytes=limit)
             manifest = await self._copy(copy, [f"--src-{option}" for option in options], source)
             if manifest != digests[-1]:
                 manifest = await self._with_own_config(run, inspect, source, manifest)
             return Fetched(manifest, digests)
+
+    def _limit(self, blobs: list[Descriptor]) -> int:
+        """Return how long a file may get when these blobs are fetched. Raises OSError if there is no room for all."""
+        sizes = [blob.size for blob in blobs if not self._metadata.blob(blob.digest).exists()]
+        said, room = [size for size in sizes if size is not None], self._metadata.room()
+        if sum(said) >= room:
+            raise OSError(errno.ENOSPC, f"{sum(said)} bytes are to come, there is room for {room}")
+        return min(room, max(said) + _SLACK) if said and len(said) == len(sizes) else room
 
     async def from_archive(self, image: ArchivedImage, lock: int, progress: int | None = None) -> Fetched:
         """Raises SkopeoError, OSError; ValueError for a malformed image."""
@@ -141,14 +154,17 @@ class Fetcher:
         lock: int,
         progress: int | None = None,
         on_progress: Callable[[int], None] | None = None,
+        file_bytes: int | None = None,
     ) -> bytes:
-        """Runs skopeo, again while the connection breaks. Raises ImagePullError."""
+        """Runs skopeo, again while the connection breaks. Raises ImagePullError; OSError when the disk gets full."""
         attempt = 1
         arrived = before = 0
 
         def hear(written: int) -> None:
             nonlocal arrived
             arrived = before + written
+            if not self._metadata.room():  # others write, too
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if on_progress is not None:
                 on_progress(arrived)
 
@@ -161,9 +177,10 @@ class Fetcher:
                     on_progress=hear,
                     stall_seconds=self._stall_seconds,
                     stall_bytes=self._stall_bytes,
+                    file_bytes=file_bytes,
                 )
             except SkopeoError as e:
-                message = str(e)
+                message = str(e).replace(": file too large", ": a blob is longer than the manifest says")
                 if attempt == _ATTEMPTS or isinstance(e, SkopeoStalled) or not image_errors.is_transient(message):
                     known = (
                         await self._check.knows_repository(name, auth) if image_errors.is_not_found(message) else None

@@ -10,10 +10,10 @@ import json
 import os
 import re
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from podling.runtime.protocol import ImageConfig
 
@@ -77,7 +77,7 @@ class Descriptor(Struct, rename="camel"):
 
     digest: str
     media_type: str = ""
-    size: int | None = None
+    size: Annotated[int, Meta(ge=0)] | None = None
     annotations: dict[str, str] | None = None
     platform: _Platform | None = None
 
@@ -195,6 +195,14 @@ def manifest(raw: bytes) -> Manifest:
     for descriptor in (found.config, *found.layers):
         _checked(descriptor.digest)
     return found
+
+
+def packed(raw: bytes) -> list[Descriptor]:
+    """Return the blobs of a manifest, each once; none for Docker's first form, which does not say sizes. Raises ValueError."""
+    if _decode(raw, _Index).schema_version == 1:
+        return []
+    found = manifest(raw)
+    return list({blob.digest: blob for blob in (found.config, *found.layers)}.values())
 
 
 def _check_version(version: int) -> None:

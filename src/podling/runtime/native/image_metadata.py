@@ -22,6 +22,8 @@ from podling.runtime.native import image_manifest
 from podling.runtime.native.image_layers import Layers
 from podling.runtime.protocol import CRIError, Image, ImageConfig
 
+_KEPT_FREE = 100
+"""One part of so many of the disk stays free."""
 _HEX_ID = re.compile(r"[0-9a-f]{7,64}")
 
 
@@ -120,6 +122,11 @@ class Metadata:
             why = f"{self._file} is damaged: {document_error.reason(error)}"
             remedy = "restore it from a copy, or delete it to have all images pulled again"
             raise CRIError("ImageStoreDamaged", f"{why} ({remedy})") from None
+
+    def room(self) -> int:
+        """Return how many bytes may still be written: a part of the disk stays free for others, as in layer_unpacker."""
+        disk = os.statvfs(self.blobs)
+        return max(0, disk.f_bavail - disk.f_blocks // _KEPT_FREE) * disk.f_frsize
 
     def blob(self, digest: str) -> Path:
         return self.blobs / "sha256" / digest.removeprefix("sha256:")

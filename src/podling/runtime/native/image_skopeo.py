@@ -27,7 +27,7 @@ _POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
 """Signatures are not asked for, as in containerd."""
 
 
-_PROGRESS_SECONDS = 10.0
+_PROGRESS_SECONDS = 1.0
 
 _PLAIN_PATH = re.compile(r"/[^\[\]@+:,]*")
 """What can stand in skopeo's names for places: the rest separates their parts."""
@@ -108,27 +108,30 @@ class Skopeo:
         on_progress: Callable[[int], None] | None = None,
         stall_seconds: float = 0,
         stall_bytes: int = 1,
+        file_bytes: int | None = None,
     ) -> bytes:
         """Runs one skopeo command, within `writing`, of which `lock` is; returns what it says.
 
         Its progress output goes to the descriptor `progress`, if there is one, and is not returned then. `on_progress`
-        is told now and then how many bytes it has written. Raises SkopeoError; SkopeoStalled when it reads fewer than
-        `stall_bytes` in `stall_seconds` (0: no limit). Cancelling kills it and its children, and returns when they are
-        gone.
+        is told every second how many bytes it has written; what it raises ends skopeo. No file gets longer than
+        `file_bytes`. Raises SkopeoError; SkopeoStalled when it reads fewer than `stall_bytes` in `stall_seconds` (0: no
+        limit). Cancelling kills it and its children, and returns when they are gone.
         """
         argv: Sequence[str] = (
             # skopeo must not outlive this process: nobody would wait for it.
-            *("setpriv", "--pdeathsig", "KILL", "--", self._program),
+            *("setpriv", "--pdeathsig", "KILL", "--"),
+            *(("prlimit", f"--fsize={file_bytes}", "--") if file_bytes is not None else ()),
+            self._program,
             *("--policy", str(self._run_root / "policy.json"), "--tmpdir", str(self.tmp)),
             *(("--registries-conf", str(self._registries_conf)) if self._registries_conf else ()),
             *args,
         )
         environment = {
             **os.environ,
-            # The cache of blob locations lies in the user's data directory for rootless users only; this keeps it
-            # beside the images, not in the system's /var/lib/containers.
+            # The cache of blob locations is for registries; it lies in the user's data directory for rootless users, and
+            # in memory where that cannot be made. Its file would grow for ever, beyond `file_bytes` in the end.
             "_CONTAINERS_ROOTLESS_UID": "1",
-            "XDG_DATA_HOME": str(self._root / "podling-cache"),
+            "XDG_DATA_HOME": "/dev/null",
             # Whoever started Podling has no say in where images come from, the machine's configuration has.
             "HOME": str(self._root / "podling-cache"),
         }
