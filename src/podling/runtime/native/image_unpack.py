@@ -37,7 +37,7 @@ class _Result(Struct):
 async def unpack(layers: Sequence[tuple[Path, Path]], keep_open: Sequence[int] = ()) -> list[Unpacked]:
     """Unpacks archives into directories that exist, as many at once as there are processors. The results are in order.
 
-    `layers`: pairs of a tar, as it is or compressed by gzip, zstd, bzip2 or xz, and its directory. The processes inherit
+    `layers`: pairs of a tar, as it is or compressed by gzip or zstd, and its directory. The processes inherit
     the descriptors `keep_open`. Raises UnpackError; then the directories hold something or other. Cancelling ends all
     processes.
     """

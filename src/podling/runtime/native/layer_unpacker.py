@@ -15,6 +15,7 @@ import errno
 import hashlib
 import json
 import os
+import resource
 import signal
 import stat
 import sys
@@ -24,7 +25,10 @@ from typing import Any
 from libarchive import ffi
 from libarchive.extract import EXTRACT_OWNER, EXTRACT_PERM, EXTRACT_TIME, EXTRACT_UNLINK, EXTRACT_XATTR
 
-_FILTERS = ("gzip", "zstd", "bzip2", "xz")
+_FILTERS = ("gzip", "zstd")
+"""layer.md has no others. A layer in xz may demand 4 GB of memory, one in zstd 128 MiB as libarchive reads it."""
+_MEMORY = 1 << 30
+"""Bytes that a process which unpacks may use, whatever its layer demands."""
 _BLOCK = 1 << 20
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
@@ -69,6 +73,7 @@ def _wait(running: set[int]) -> bool:
 
 def _unpack(index: int, archive: str, directory: str) -> int:
     _die_with_parent()
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     result: dict[str, object] = {"index": index}
     try:
         blob = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
@@ -94,7 +99,9 @@ def _explain(error: Exception) -> str:
 
 # The texts of libarchive that people meet most.
 _WORDS = {
-    "Unrecognized archive format": "it is not a tar (Unrecognized archive format)",
+    "Unrecognized archive format": "it is not a tar, nor one compressed by gzip or zstd (Unrecognized archive format)",
+    "Out of memory": "it takes too much memory to unpack (Out of memory)",
+    "MemoryError": "it takes too much memory to unpack",
     "Truncated tar archive": "it ends too early (Truncated tar archive)",
 }
 
