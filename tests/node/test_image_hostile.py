@@ -517,6 +517,35 @@ def test_many_layers_and_a_long_history_are_an_image_like_any_other(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("writable", [True, False])
+def test_as_many_layers_as_overlayfs_stacks_are_mounted(tmp_path: Path, writable: bool) -> None:
+    layers = [tmp_path / "layers" / f"{number:064}" for number in range(500)]
+    for layer in layers:
+        layer.mkdir(parents=True)
+        (layer / layer.name).touch()
+    target = tmp_path / "mounted"
+    if writable:
+        rootfs.mount(target, layers, tmp_path / "upper", tmp_path / "work")
+    else:
+        rootfs.mount_readonly(target, layers, tmp_path / "empty")
+    try:
+        assert len(os.listdir(target)) == 500
+    finally:
+        rootfs.unmount(target)
+
+
+def test_an_image_of_more_layers_than_overlayfs_stacks_is_refused(tmp_path: Path) -> None:
+    layout = image([tar(member("file", b"%d" % number)) for number in range(501)]).layout(tmp_path / "layout", "x:1")
+
+    async def run() -> None:
+        async with opened(tmp_path) as store:
+            with pytest.raises(CRIError, match=r"failed to unpack: it has 501 layers, overlayfs stacks at most 500$"):
+                await store.load(layout)
+            assert leftovers(tmp_path) == NOTHING
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     "manifest",
     [

@@ -27,6 +27,7 @@ from podling.runtime.native import (
     image_manifest,
     image_registries,
     image_sweep,
+    rootfs,
 )
 from podling.runtime.native.image_archive import ArchivedImage
 from podling.runtime.native.image_check import RegistryCheck
@@ -286,6 +287,8 @@ class ImageStore:
             _, diff_ids = image_manifest.config(self._metadata.blob(image_id).read_bytes())
             if len(diff_ids) != len(manifest.layers):
                 raise ValueError(f"{len(manifest.layers)} layers, but {len(diff_ids)} diff ids")
+            if (count := len(set(diff_ids))) > rootfs.MAX_LAYERS:
+                raise UnpackError(f"it has {count} layers, overlayfs stacks at most {rootfs.MAX_LAYERS}")
             layers = [
                 StoredLayer(diff_id, layer.digest, self._metadata.blob(layer.digest).stat().st_size)
                 for diff_id, layer in zip(diff_ids, manifest.layers, strict=True)

@@ -6,11 +6,14 @@ import contextlib
 import errno
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from podling.runtime.native import syscalls
 from podling.runtime.native.spawn import Descriptors
 
+MAX_LAYERS = 500
+"""overlayfs stacks no more (OVL_MAX_STACK)."""
 _MAX_DATA = 4095
 """mount(2) takes a page of options, with its closing zero."""
 
@@ -30,7 +33,7 @@ def mount_readonly(target: Path, layers: Sequence[Path], empty: Path) -> None:
     """Mounts layers without a writable one. `empty` is an empty directory: overlayfs wants at least two."""
     target.mkdir(parents=True, exist_ok=True)
     empty.mkdir(parents=True, exist_ok=True)
-    _mount(target, [*layers, empty], [])
+    _mount(target, layers if len(layers) > 1 else [*layers, empty], [])
 
 
 def _mount(target: Path, layers: Sequence[Path], writable: Sequence[tuple[str, Path]]) -> None:
@@ -38,18 +41,29 @@ def _mount(target: Path, layers: Sequence[Path], writable: Sequence[tuple[str, P
     if writable:
         options += ",volatile"
     data = "lowerdir=" + ":".join(_escape(str(layer), colon=True) for layer in layers) + options
-    with Descriptors() as opened:
-        if len(os.fsencode(data)) > _MAX_DATA:
-            # Names of open descriptors are short, however many layers there are and wherever they lie.
-            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-            fds = [opened.add(os.open(layer, flags)) for layer in layers]
-            data = "lowerdir=" + ":".join(f"/proc/self/fd/{fd}" for fd in fds) + options
-        try:
-            syscalls.mount("overlay", target, "overlay", 0, data)
-        except OSError as error:
-            if error.errno != errno.EINVAL or not writable:
-                raise
-            syscalls.mount("overlay", target, "overlay", 0, data.removesuffix(",volatile"))  # before Linux 5.10
+    if len(os.fsencode(data)) <= _MAX_DATA:
+        _overlay(target, data)
+        return
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    with Descriptors() as opened, ThreadPoolExecutor(1, "mount") as thread:
+        fds = [opened.add(os.open(layer, flags)) for layer in layers]
+        thread.submit(_overlay_of_descriptors, target, "lowerdir=" + ":".join(map(str, fds)) + options).result()
+
+
+def _overlay_of_descriptors(target: Path, data: str) -> None:
+    """Numbers of descriptors are short, however many layers there are and wherever they lie."""
+    syscalls.unshare(syscalls.CLONE_FS)  # this thread ends right after
+    os.chdir("/proc/self/fd")
+    _overlay(target, data)
+
+
+def _overlay(target: Path, data: str) -> None:
+    try:
+        syscalls.mount("overlay", target, "overlay", 0, data)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not data.endswith(",volatile"):
+            raise
+        syscalls.mount("overlay", target, "overlay", 0, data.removesuffix(",volatile"))  # before Linux 5.10
 
 
 def unmount(target: Path) -> None:
