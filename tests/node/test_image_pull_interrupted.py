@@ -135,6 +135,34 @@ def test_everybody_who_waits_for_a_slow_pull_hears_how_much_has_arrived(
     asyncio.run(run())
 
 
+def test_images_that_are_removed_go_while_a_slow_pull_goes_on_which_is_whole(
+    registry: Registry, tmp_path: Path
+) -> None:
+    shared, own = Layer(), Layer()
+    shared.file("shared", random.Random(1).randbytes(LAYER_BYTES))
+    own.file("own", random.Random(2).randbytes(LAYER_BYTES))
+    registry.push(build(tmp_path / "leaving", ImageSpec([shared])), "docker.io/library/leaving:1")
+    registry.push(build(tmp_path / "coming", ImageSpec([shared, own])), "docker.io/library/coming:1")
+
+    async def run() -> None:
+        async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
+            await images_store.pull_image("leaving:1")
+            reached = stop_at(proxy, proxy.total + LAYER_BYTES // 2)
+            pull = asyncio.create_task(images_store.pull_image("coming:1"))
+            await asyncio.wait_for(reached.wait(), 30)
+            await images_store.remove_image("leaving:1")
+            left = leftovers(tmp_path)
+            assert (left["blobs"], left["layers"], len(left["temporary"])) == ([], [], 1)
+            before = proxy.total
+            proxy.gate.set()
+            top, bottom = await images_store.layers(await pull)
+            assert (top / "own").stat().st_size == (bottom / "shared").stat().st_size == LAYER_BYTES
+            assert proxy.total - before < LAYER_BYTES  # what was there is not fetched again
+            assert leftovers(tmp_path)["temporary"] == []
+
+    asyncio.run(run())
+
+
 def test_closing_the_store_fails_its_pulls(registry: Registry, tmp_path: Path, big: str) -> None:
     async def run() -> None:
         async with Proxy(registry.address) as proxy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -34,8 +35,9 @@ async def store(
 
 
 def writers(directory: Path) -> list[int]:
-    """Processes that have the storage's lock open: skopeo, what unpacks layers, and their children."""
-    lock = str(directory / "images" / "podling.lock")
+    """Processes that have a lock of the storage open: skopeo, what unpacks layers, and their children."""
+    images = directory / "images"
+    locks = re.compile(f"{re.escape(str(images))}/(podling.lock|podling-tmp/place-[^/]*)( \\(deleted\\))?")
     found = []
     for process in os.listdir("/proc"):
         if not process.isdigit() or int(process) == os.getpid():
@@ -44,7 +46,7 @@ def writers(directory: Path) -> list[int]:
         with suppress(OSError):
             for fd in os.listdir(f"/proc/{process}/fd"):
                 with suppress(OSError):
-                    if os.readlink(f"/proc/{process}/fd/{fd}") == lock:
+                    if locks.fullmatch(os.readlink(f"/proc/{process}/fd/{fd}")):
                         found.append(int(process))
     return found
 

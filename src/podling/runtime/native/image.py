@@ -1,8 +1,8 @@
 """The images of a node.
 
-skopeo brings an image's blobs into <root>/blobs and checks their digests; layers are unpacked, several at once, into
-<root>/layers; then <root>/images.json names the image. The blobs stay: archives are made of them, and layers that a power
-failure damaged.
+skopeo brings an image's blobs into a place of their own and checks their digests. When all are there they come into
+<root>/blobs; layers are unpacked, several at once, into <root>/layers; then <root>/images.json names the image. The blobs
+stay: archives are made of them, and layers that a power failure damaged.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from podling.runtime.native.image_fetch import Fetched, Fetcher
 from podling.runtime.native.image_layers import Layers
 from podling.runtime.native.image_metadata import Metadata, StoredArtifact, StoredImage, StoredLayer
 from podling.runtime.native.image_pins import Pins
-from podling.runtime.native.image_skopeo import Skopeo, SkopeoError
+from podling.runtime.native.image_skopeo import Place, Skopeo, SkopeoError
 from podling.runtime.native.image_unpack import UnpackError
 from podling.runtime.protocol import (
     AuthConfig,
@@ -248,23 +248,25 @@ class ImageStore:
         ):
             return f"sha256:{stored.id}"
         try:
-            async with self._slots, self._skopeo.writing() as lock:
+            async with self._slots, self._skopeo.place() as place:
                 pull.begin()
-                fetched = await self._fetcher.from_registry(name, auth, lock, progress, pull.progress)
-                return await self._keep(fetched, [name.canonical], lock)
+                fetched = await self._fetcher.from_registry(name, auth, place, progress, pull.progress)
+                return await self._keep(fetched, place, [name.canonical])
         except (UnpackError, OSError, ValueError) as error:
             raise image_errors.pull_error(name, _cause(error), with_credentials=auth is not None) from None
         finally:
             await self._sweep()
 
-    async def _keep(self, fetched: Fetched, names: list[str], lock: int) -> str:
-        """Unpacks and names an image whose blobs are there; returns its ID.
+    async def _keep(self, fetched: Fetched, place: Place, names: list[str]) -> str:
+        """Takes over, unpacks and names an image; returns its ID.
 
         Raises UnpackError, OSError; ValueError for a malformed image.
         """
-        stored = await asyncio.to_thread(self._describe, fetched, names)
-        await self._unpack(stored, lock)
-        await asyncio.to_thread(self._metadata.add, stored)
+        async with self._skopeo.writing() as lock:
+            await asyncio.to_thread(self._metadata.adopt, place)
+            stored = await asyncio.to_thread(self._describe, fetched, names)
+            await self._unpack(stored, lock)
+            await asyncio.to_thread(self._metadata.add, stored)
         self._settle()
         return f"sha256:{stored.id}"
 
@@ -396,8 +398,8 @@ class ImageStore:
         if not names:
             raise image_archive.ArchiveError(f"{path} does not say its image's name; give one")
         try:
-            async with self._skopeo.writing() as lock:
-                return await self._keep(await self._fetcher.from_archive(image, lock, progress), names, lock)
+            async with self._skopeo.place() as place:
+                return await self._keep(await self._fetcher.from_archive(image, place, progress), place, names)
         except SkopeoError as e:
             raise CRIError("ImageLoadFailed", f"failed to load {names[0]} from {path}: skopeo: {e}") from None
         except (UnpackError, OSError, ValueError) as e:

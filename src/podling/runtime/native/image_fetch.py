@@ -1,4 +1,4 @@
-"""Brings an image's blobs to the node, by skopeo: from a registry or from an archive.
+"""Brings an image's blobs to the node, by skopeo, into a place of their own: from a registry or from an archive.
 
 What comes is checked against its digests by skopeo, with one exception: the manifest in a registry, which is checked here.
 """
@@ -21,7 +21,7 @@ from podling.runtime.native.image_archive import ArchivedImage
 from podling.runtime.native.image_check import RegistryCheck
 from podling.runtime.native.image_manifest import Descriptor
 from podling.runtime.native.image_metadata import Metadata
-from podling.runtime.native.image_skopeo import Skopeo, SkopeoError, SkopeoStalled
+from podling.runtime.native.image_skopeo import Place, Skopeo, SkopeoError, SkopeoStalled
 from podling.runtime.protocol import AuthConfig
 
 _ATTEMPTS = 4
@@ -37,7 +37,7 @@ _Run = Callable[..., Awaitable[bytes]]
 
 
 class Fetched(Struct, frozen=True):
-    """An image whose blobs are all there."""
+    """An image whose blobs are all in their place."""
 
     manifest: str
     """The digest of its manifest, in OCI's form."""
@@ -46,7 +46,7 @@ class Fetched(Struct, frozen=True):
 
 
 class Fetcher:
-    """All that it does is done while the storage is locked for writing; `lock` is of Skopeo.writing."""
+    """`place` is of Skopeo.place."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Fetcher:
         self,
         name: ImageName,
         auth: AuthConfig | None,
-        lock: int,
+        place: Place,
         progress: int | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> Fetched:
@@ -84,7 +84,7 @@ class Fetcher:
                 options = [f"authfile={stack.enter_context(file)}"]
             if image_auth.is_loopback(name):
                 options.append("tls-verify=false")
-            run = functools.partial(self._attempts, name, auth, lock=lock)
+            run = functools.partial(self._attempts, name, auth, place=place)
             inspect = [f"--{option}" for option in options]
             raw = await run("inspect", "--raw", *inspect, f"docker://{name.canonical}")
             digests = [image_manifest.digest_of(raw)]
@@ -99,11 +99,13 @@ class Fetcher:
                     raise ValueError(f"the manifest does not match its digest: it is {image_manifest.digest_of(raw)}")
             # By digest, lest the tag move in between; but some mirrors are not to be asked for digests.
             source = f"docker://{name.canonical if conditional else f'{name.repository}@{digests[-1]}'}"
-            limit = self._limit(image_manifest.packed(raw))
+            blobs = image_manifest.packed(raw)
+            limit = self._limit(blobs)
+            await asyncio.to_thread(self._metadata.lend, [blob.digest for blob in blobs], place)
             copy = functools.partial(run, progress=progress, on_progress=on_progress, file_bytes=limit)
-            manifest = await self._copy(copy, [f"--src-{option}" for option in options], source)
+            manifest = await self._copy(copy, [f"--src-{option}" for option in options], source, place)
             if manifest != digests[-1]:
-                manifest = await self._with_own_config(run, inspect, source, manifest)
+                manifest = await self._with_own_config(run, inspect, source, manifest, place)
             return Fetched(manifest, digests)
 
     def _limit(self, blobs: list[Descriptor]) -> int:
@@ -114,23 +116,24 @@ class Fetcher:
             raise OSError(errno.ENOSPC, f"{sum(said)} bytes are to come, there is room for {room}")
         return min(room, max(said) + _SLACK) if said and len(said) == len(sizes) else room
 
-    async def from_archive(self, image: ArchivedImage, lock: int, progress: int | None = None) -> Fetched:
+    async def from_archive(self, image: ArchivedImage, place: Place, progress: int | None = None) -> Fetched:
         """Raises SkopeoError, OSError; ValueError for a malformed image."""
-        run = functools.partial(self._skopeo.run, lock=lock)
-        manifest = await self._copy(functools.partial(run, progress=progress), [], image.source)
+        await asyncio.to_thread(lambda: self._metadata.lend(self._metadata.present(), place))
+        run = functools.partial(self._skopeo.run, lock=place.lock, tmp=place.directory)
+        manifest = await self._copy(functools.partial(run, progress=progress), [], image.source, place)
         if not image.source.startswith("oci"):
-            manifest = await self._with_own_config(run, [], image.source, manifest)
+            manifest = await self._with_own_config(run, [], image.source, manifest, place)
         return Fetched(manifest, [])
 
-    async def _copy(self, run: _Run, options: list[str], source: str) -> str:
-        """Copies into the node's blobs; returns the digest of the manifest, in OCI's form."""
-        into = ["--dest-shared-blob-dir", str(self._metadata.blobs), "--dest-oci-accept-uncompressed-layers"]
-        with self._skopeo.layout() as layout:
-            await run("copy", *options, *into, source, f"oci:{layout}:image")
-            (manifest,) = image_manifest.manifests_of_layout((layout / "index.json").read_bytes())
+    async def _copy(self, run: _Run, options: list[str], source: str, place: Place) -> str:
+        """Returns the digest of the manifest, in OCI's form."""
+        into = ["--dest-shared-blob-dir", str(place.blobs), "--dest-oci-accept-uncompressed-layers"]
+        layout = place.directory / "image"
+        await run("copy", *options, *into, source, f"oci:{layout}:image")
+        (manifest,) = image_manifest.manifests_of_layout((layout / "index.json").read_bytes())
         return manifest
 
-    async def _with_own_config(self, run: _Run, options: list[str], source: str, manifest: str) -> str:
+    async def _with_own_config(self, run: _Run, options: list[str], source: str, manifest: str, place: Place) -> str:
         """Of a manifest in Docker's form skopeo has made one in OCI's, and a configuration that has another digest.
 
         The digest of an image's own is its ID, so it takes its place again. Returns the digest of the manifest with it.
@@ -140,9 +143,8 @@ class Fetcher:
             return manifest  # Docker's first form has none
 
         def replace() -> str:
-            raw = self._metadata.blob(manifest).read_bytes()
-            changed = image_manifest.with_config(raw, self._metadata.add_blob(config), len(config))
-            return self._metadata.add_blob(changed)
+            raw = place.blob(manifest).read_bytes()
+            return place.add(image_manifest.with_config(raw, place.add(config), len(config)))
 
         return await asyncio.to_thread(replace)
 
@@ -151,7 +153,7 @@ class Fetcher:
         name: ImageName,
         auth: AuthConfig | None,
         *arguments: str,
-        lock: int,
+        place: Place,
         progress: int | None = None,
         on_progress: Callable[[int], None] | None = None,
         file_bytes: int | None = None,
@@ -172,7 +174,8 @@ class Fetcher:
             try:
                 return await self._skopeo.run(
                     *arguments,
-                    lock=lock,
+                    lock=place.lock,
+                    tmp=place.directory,
                     progress=progress,
                     on_progress=hear,
                     stall_seconds=self._stall_seconds,

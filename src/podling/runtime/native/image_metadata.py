@@ -6,6 +6,7 @@ size) tells whether what was read before still holds. A look-up costs one stat c
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -20,6 +21,7 @@ from podling.api import image_name
 from podling.kit import document_error
 from podling.runtime.native import image_manifest
 from podling.runtime.native.image_layers import Layers
+from podling.runtime.native.image_skopeo import Place
 from podling.runtime.protocol import CRIError, Image, ImageConfig
 
 _KEPT_FREE = 100
@@ -130,6 +132,22 @@ class Metadata:
 
     def blob(self, digest: str) -> Path:
         return self.blobs / "sha256" / digest.removeprefix("sha256:")
+
+    def lend(self, digests: Iterable[str], place: Place) -> None:
+        """Links those of the blobs that are there into a place. Blocks."""
+        for digest in digests:
+            with contextlib.suppress(FileNotFoundError):
+                os.link(self.blob(digest), place.blob(digest))
+
+    def adopt(self, place: Place) -> None:
+        """Takes over the blobs of a place. Blocks. Their names are on the disk with the next `add_blob`."""
+        for file in (place.blobs / "sha256").iterdir():
+            with contextlib.suppress(FileExistsError):
+                os.link(file, self.blob(file.name))
+
+    def present(self) -> list[str]:
+        """Return the digests of all blobs."""
+        return [f"sha256:{name}" for name in os.listdir(self.blobs / "sha256")]
 
     def add_blob(self, data: bytes) -> str:
         """Its digest; it is on the disk on return. Blocks."""

@@ -1,8 +1,9 @@
 """Runs skopeo: the one place that knows its options and environment.
 
-skopeo moves blobs between registries, archives and the node's directory of blobs. Nothing outside the directories given
-is read or written: policy, blob cache and temporary files are all given. A shared file lock marks that somebody writes;
-skopeo and its children inherit it, so it tells the truth even when this process dies (image_sweep relies on it).
+skopeo moves blobs between registries, archives and directories of blobs. Nothing outside the directories given is read or
+written: policy and temporary files are given, too. A shared file lock marks that somebody changes the storage; what comes
+from a registry, at the registry's pace, comes into a place of its own, with a lock of its own. skopeo and its children inherit
+the locks, so they tell the truth even when this process dies (image_sweep relies on it).
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
+from msgspec import Struct
+
 from podling.kit import program
+from podling.runtime import tree
+from podling.runtime.native import image_manifest
 from podling.runtime.protocol import CRIError
 
 _POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
@@ -28,6 +33,7 @@ _POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
 
 
 _PROGRESS_SECONDS = 1.0
+_PLACE = "place-"
 
 _PLAIN_PATH = re.compile(r"/[^\[\]@+:,]*")
 """What can stand in skopeo's names for places: the rest separates their parts."""
@@ -39,6 +45,29 @@ class SkopeoError(Exception):
 
 class SkopeoStalled(SkopeoError):
     """Too few bytes arrived in the time that was given."""
+
+
+class Place(Struct, frozen=True):
+    """A directory for the blobs of one image on their way. While `lock` is open, here or in a child, nobody sweeps it."""
+
+    directory: Path
+    lock: int
+
+    @property
+    def blobs(self) -> Path:
+        return self.directory / "blobs"
+
+    def blob(self, digest: str) -> Path:
+        return self.blobs / "sha256" / digest.removeprefix("sha256:")
+
+    def add(self, data: bytes) -> str:
+        """Return the digest; the blob is on the disk, as those that skopeo writes. Blocks."""
+        digest = image_manifest.digest_of(data)
+        with open(self.blob(digest), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return digest
 
 
 class Skopeo:
@@ -63,19 +92,42 @@ class Skopeo:
         _write(self._run_root / "policy.json", json.dumps(_POLICY))
 
     @contextlib.contextmanager
-    def layout(self, manifest: str = "") -> Iterator[Path]:
-        """An OCI layout, for skopeo to write an image into, or one that holds `manifest`, a JSON descriptor."""
+    def layout(self, manifest: str) -> Iterator[Path]:
+        """An OCI layout that holds `manifest`, a JSON descriptor."""
         with tempfile.TemporaryDirectory(prefix="layout-", dir=self.tmp) as directory:
-            layout = Path(directory) / "image"
-            if manifest:
-                layout.mkdir()
-                (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-                (layout / "index.json").write_text(f'{{"schemaVersion":2,"manifests":[{manifest}]}}')
+            layout = Path(directory)
+            (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+            (layout / "index.json").write_text(f'{{"schemaVersion":2,"manifests":[{manifest}]}}')
             yield layout
 
     @contextlib.asynccontextmanager
+    async def place(self) -> AsyncIterator[Place]:
+        """A new place, which is removed with the block."""
+        async with self.writing():  # it must not be swept before it is locked
+            directory = Path(tempfile.mkdtemp(prefix=_PLACE, dir=self.tmp))
+            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            place = Place(directory, lock)
+            (place.blobs / "sha256").mkdir(parents=True)
+            yield place
+        finally:
+            try:
+                await asyncio.to_thread(tree.remove, directory)
+            finally:
+                os.close(lock)
+
+    def remove_leftovers(self) -> None:
+        """Removes temporary files, but for the places that somebody holds. Blocks. The caller is `sole_writer`."""
+        for leftover in self.tmp.iterdir():
+            if not leftover.is_dir():
+                leftover.unlink()
+            elif not (leftover.name.startswith(_PLACE) and _is_locked(leftover)):
+                tree.remove(leftover)
+
+    @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[int]:
-        """Marks a write to the storage, for as long as the descriptor (or a child's copy of it) is open."""
+        """Marks a change of the storage, for as long as the descriptor (or a child's copy of it) is open."""
         fd = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
@@ -104,25 +156,26 @@ class Skopeo:
         self,
         *args: str,
         lock: int,
+        tmp: Path | None = None,
         progress: int | None = None,
         on_progress: Callable[[int], None] | None = None,
         stall_seconds: float = 0,
         stall_bytes: int = 1,
         file_bytes: int | None = None,
     ) -> bytes:
-        """Runs one skopeo command, within `writing`, of which `lock` is; returns what it says.
+        """Runs one skopeo command, within `writing` or `place`, of which `lock` is; returns what it says.
 
-        Its progress output goes to the descriptor `progress`, if there is one, and is not returned then. `on_progress`
-        is told every second how many bytes it has written; what it raises ends skopeo. No file gets longer than
-        `file_bytes`. Raises SkopeoError; SkopeoStalled when it reads fewer than `stall_bytes` in `stall_seconds` (0: no
-        limit). Cancelling kills it and its children, and returns when they are gone.
+        `tmp` is for its temporary files. Its progress output goes to the descriptor `progress`, if there is one, and is
+        not returned then. `on_progress` is told every second how many bytes it has written; what it raises ends skopeo.
+        No file gets longer than `file_bytes`. Raises SkopeoError; SkopeoStalled when it reads fewer than `stall_bytes` in
+        `stall_seconds` (0: no limit). Cancelling kills it and its children, and returns when they are gone.
         """
         argv: Sequence[str] = (
             # skopeo must not outlive this process: nobody would wait for it.
             *("setpriv", "--pdeathsig", "KILL", "--"),
             *(("prlimit", f"--fsize={file_bytes}", "--") if file_bytes is not None else ()),
             self._program,
-            *("--policy", str(self._run_root / "policy.json"), "--tmpdir", str(self.tmp)),
+            *("--policy", str(self._run_root / "policy.json"), "--tmpdir", str(tmp or self.tmp)),
             *(("--registries-conf", str(self._registries_conf)) if self._registries_conf else ()),
             *args,
         )
@@ -142,6 +195,20 @@ class Skopeo:
         if code:
             raise SkopeoError(_message(stderr.decode(errors="replace"), code))
         return stdout or b""
+
+
+def _is_locked(directory: Path) -> bool:
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 async def _watched(

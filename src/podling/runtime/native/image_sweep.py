@@ -1,21 +1,20 @@
 """Removes what no image needs: of images that were removed, and of pulls that were interrupted.
 
-While a pull goes on such blobs and layers save it a transfer, or are its own, so they are swept only when nobody
-writes to the storage (Skopeo.sole_writer).
+What comes from a registry is not waited for: it has a place of its own, with links to the blobs that it needs. But what an
+image has brought is its own before it is named, so nothing is swept while somebody changes the storage (Skopeo.sole_writer).
 """
 
 from __future__ import annotations
 
 import os
 
-from podling.runtime import tree
 from podling.runtime.native.image_layers import Layers
 from podling.runtime.native.image_metadata import Metadata
 from podling.runtime.native.image_skopeo import Skopeo
 
 
 def sweep(skopeo: Skopeo, metadata: Metadata, layers: Layers) -> None:
-    """Does nothing while somebody writes. Blocks."""
+    """Does nothing while somebody changes the storage. Blocks."""
     with skopeo.sole_writer() as alone:
         if not alone:
             return
@@ -29,5 +28,4 @@ def sweep(skopeo: Skopeo, metadata: Metadata, layers: Layers) -> None:
         for name in os.listdir(directory):
             if f"sha256:{name}" not in blobs:
                 (directory / name).unlink(missing_ok=True)
-        for leftover in skopeo.tmp.iterdir():
-            tree.remove(leftover) if leftover.is_dir() else leftover.unlink()
+        skopeo.remove_leftovers()
