@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.shortage import Failing
 
 from podling.api import codec
 from podling.api.core.v1 import (
@@ -254,6 +256,17 @@ def test_sub_paths_stay_in_the_volume(tmp_path: Path) -> None:
     for relative in ("out", "out/passwd", "up", "loop", "magic", "magic/0", "../x", "/etc", "deep/" * 300):
         with pytest.raises(ConfigError):
             subpath(tmp_path / "volume", relative)
+
+
+def test_a_directory_of_a_sub_path_whose_mode_cannot_be_set_is_closed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on file systems that have no modes."""
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "chmod", Failing(os.chmod, errno.EPERM, 1))
+    with pytest.raises(ConfigError, match="Operation not permitted"):
+        subpath(tmp_path, "a")
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 # admission by what the node is

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import stat
 import sys
 from collections.abc import Awaitable, Callable
@@ -130,3 +131,18 @@ def _is_memory_file(fd: str) -> bool:
         return "memfd:stdin" in link and stat.S_ISREG(os.stat(f"/proc/self/fd/{fd}").st_mode)
     except OSError:
         return False
+
+
+def test_input_that_cannot_be_kept_leaves_no_descriptor_open() -> None:
+    async def run() -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                await program.run("true", input=bytes(100))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    asyncio.run(run())
