@@ -23,20 +23,36 @@ def _replace(path: Path) -> None:
     path.with_name("copy").rename(path)
 
 
+def _replace_from_elsewhere(path: Path) -> None:
+    """As `mv` does it on one file system: nothing of the old file is renamed or deleted by name."""
+    copy = path.parent.with_name("copy")
+    shutil.copy(path, copy)
+    copy.rename(path)
+
+
+def _delete_another_first(path: Path) -> None:
+    path.with_name("unrelated").write_text("")
+    path.with_name("unrelated").unlink()
+    path.unlink()
+
+
 LOSSES: dict[str, Callable[[Path], object]] = {
     "database deleted": lambda path: path.unlink(),
+    "database deleted after another file": _delete_another_first,
     "log deleted": lambda path: path.with_name("s.db-wal").unlink(),
     "database renamed": lambda path: path.rename(path.with_name("other")),
     "database replaced": _replace,
+    "database replaced from elsewhere": _replace_from_elsewhere,
     "directory deleted": lambda path: shutil.rmtree(path.parent),
     "directory renamed": lambda path: path.parent.rename(path.parent.with_name("other")),
+    "directory above renamed": lambda path: path.parents[1].rename(path.parents[1].with_name("other")),
 }
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_store_notices_that_its_files_are_gone(tmp_path: Path, loss: str) -> None:
-    directory = tmp_path / "data"
-    directory.mkdir()
+    directory = tmp_path / "parent" / "data"
+    directory.mkdir(parents=True)
 
     async def main() -> StoreError:
         async with await SQLiteStore.open(directory / "s.db") as store:
@@ -44,8 +60,6 @@ def test_a_store_notices_that_its_files_are_gone(tmp_path: Path, loss: str) -> N
             async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
                 waiting = tasks.create_task(store.gone())
                 await asyncio.sleep(0)
-                (directory / "unrelated").write_text("")
-                (directory / "unrelated").unlink()
                 LOSSES[loss](directory / "s.db")
             return waiting.result()
 
