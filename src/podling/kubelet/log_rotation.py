@@ -26,7 +26,7 @@ from pathlib import Path
 from inotify_simple import INotify, flags
 from msgspec import Struct
 
-from podling.kit import file_error
+from podling.kit import file_error, file_events
 from podling.kubelet import log_files
 from podling.runtime.protocol import ContainerState, ContainerStatus, CRIError, EventType, NotFound, RuntimeService
 
@@ -77,8 +77,9 @@ class LogRotation:
         self._ends = False
 
     async def run(self) -> None:
+        self._ends = False  # it may have run before
         loop = asyncio.get_running_loop()
-        with INotify(nonblocking=True) as self._inotify, ThreadPoolExecutor(1, "log files") as executor:
+        with await file_events.instance() as self._inotify, ThreadPoolExecutor(1, "log files") as executor:
             self._wake = os.eventfd(0, os.EFD_CLOEXEC)
             rotating = loop.run_in_executor(executor, self._rotate_on_events, self._inotify)
             try:

@@ -15,10 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from inotify_simple import INotify, flags
+from inotify_simple import flags
 from msgspec import Struct
 
 from podling.api import time as times
+from podling.kit.file_events import FileEvents
 from podling.kubelet import log_files
 
 _CHUNK = 256 * 1024
@@ -42,19 +43,14 @@ class FileWatch:
     """Wakes when a file is written, closed by its writer, moved or deleted, or another takes its name."""
 
     def __init__(self, path: Path) -> None:
-        self._inotify = INotify(nonblocking=True)
         self._changed = asyncio.Event()
+        self._events = FileEvents(self.wake, self.wake)
         self.follow(path)
-        self._inotify.add_watch(str(path.parent), flags.CREATE | flags.MOVED_TO)
-        asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._read)
+        self._events.watch(path.parent, flags.CREATE | flags.MOVED_TO)
 
     def follow(self, path: Path) -> None:
         """Watches `path` too (the file that took the name of a rotated one)."""
-        self._inotify.add_watch(str(path), _EVENTS)
-
-    def _read(self) -> None:
-        self._inotify.read(timeout=0)
-        self._changed.set()
+        self._events.watch(path, _EVENTS)
 
     def wake(self, _cause: object = None) -> None:
         self._changed.set()
@@ -64,8 +60,7 @@ class FileWatch:
         self._changed.clear()
 
     def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._inotify.fileno())
-        self._inotify.close()
+        self._events.close()
 
 
 def tail_offset(file: BinaryIO, lines: int) -> int:

@@ -14,13 +14,15 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from inotify_simple import INotify, flags
+from inotify_simple import Event, flags
 from msgspec import Struct
 
+from podling.kit.file_events import FileEvents
 from podling.runtime.native import spawn
 from podling.runtime.native.oci import OCIRuntime
 from podling.runtime.native.state import Process
@@ -128,33 +130,23 @@ def _read_line(fd: int) -> bytes:
 
 
 class ExitWatcher:
-    """Calls `on_exit(container_id)` for each exit file that appears, `on_loss()` when some were missed (inotify)."""
+    """Calls `on_exit(container_id)` for each exit file that appears, `on_loss()` when some were missed."""
 
     def __init__(self, directory: Path, on_exit: Callable[[str], None], on_loss: Callable[[], None]) -> None:
         self._directory = directory
         self._on_exit = on_exit
-        self._on_loss = on_loss
-        self._inotify: INotify | None = None
+        self._events = FileEvents(self._see, on_loss)
 
     def open(self) -> None:
-        self._inotify = INotify(nonblocking=True)
         # conmon writes to another name and renames.
-        self._inotify.add_watch(str(self._directory), flags.MOVED_TO | flags.CLOSE_WRITE)
-        asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._read)
+        self._events.watch(self._directory, flags.MOVED_TO | flags.CLOSE_WRITE)
 
     def close(self) -> None:
-        if self._inotify is not None:
-            asyncio.get_running_loop().remove_reader(self._inotify.fileno())
-            self._inotify.close()
-            self._inotify = None
+        self._events.close()
 
-    def _read(self) -> None:
-        assert self._inotify is not None
-        for event in self._inotify.read(timeout=0):
-            if event.mask & flags.Q_OVERFLOW:
-                self._on_loss()
-            elif event.name:
-                self._on_exit(event.name)
+    def _see(self, event: Event) -> None:
+        if event.name:
+            self._on_exit(event.name)
 
     def read(self, container_id: str) -> Exit | None:
         """Return what the exit file says, or None when there is none (yet). Raises OSError."""
@@ -213,12 +205,12 @@ class ProcessWatch:
 
 def reopen_log(bundle: Path, log_path: Path, timeout: float = 5.0) -> None:
     """Has conmon close its log file and open `log_path` anew. Blocking until the file is there. Raises CRIError."""
-    with INotify() as inotify:
-        inotify.add_watch(str(log_path.parent), flags.CREATE | flags.MOVED_TO)
-        _control(bundle, f"{_REOPEN_LOGS} 0 0\n")
-        while not log_path.exists():
-            if not inotify.read(timeout=int(timeout * 1000)):
-                raise CRIError("ReopenLogFailed", f"conmon did not open {log_path}")
+    _control(bundle, f"{_REOPEN_LOGS} 0 0\n")
+    deadline = time.monotonic() + timeout
+    while not log_path.exists():
+        if time.monotonic() > deadline:
+            raise CRIError("ReopenLogFailed", f"conmon did not open {log_path}")
+        time.sleep(0.005)
 
 
 def _control(bundle: Path, line: str) -> None:
