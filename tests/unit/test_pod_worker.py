@@ -12,6 +12,7 @@ from podling.api import codec
 from podling.api.core.v1 import Pod
 from podling.kubelet.pod_actions import Records
 from podling.kubelet.pod_worker import PodWorker
+from podling.kubelet.pod_workers import PodWorkers
 from podling.kubelet.volumes.plugin import Mounted
 from podling.runtime.protocol import ContainerMetadata, ContainerState, ContainerStatus
 
@@ -94,3 +95,24 @@ def test_a_change_of_an_object_while_it_is_being_written_into_a_volume_is_not_mi
     one = worker(spec, volumes=Volumes(), watches=watches)
     asyncio.run(one._refresh_volumes())
     assert one._volumes_stale
+
+
+def test_a_defect_in_a_worker_is_an_event_of_its_pod() -> None:
+    class Defective:
+        pod = codec.convert({"metadata": {"name": "web", "namespace": "ns", "uid": "u"}}, Pod)
+
+        async def run(self) -> None:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(asyncio.to_thread(open, "a\0b"))
+
+    async def main() -> tuple[Any, ...]:
+        told: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
+        context: Any = SimpleNamespace(recorder=SimpleNamespace(event=lambda *args: told.put_nowait(args)))
+        defective: Any = Defective()
+        supervising = asyncio.create_task(PodWorkers(context, pods=None)._supervise(defective))  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            event = await told.get()
+        supervising.cancel()
+        return event
+
+    assert asyncio.run(main())[1:] == ("Warning", "FailedSync", "error syncing pod: embedded null byte")

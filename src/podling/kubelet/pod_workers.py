@@ -120,8 +120,9 @@ class PodWorkers:
             try:
                 await worker.run()
                 break
-            except Exception:
+            except Exception as error:
                 log.exception("the worker of pod %s/%s failed", worker.pod.metadata.namespace, worker.pod.metadata.name)
+                self._context.recorder.event(worker.pod, "Warning", "FailedSync", f"error syncing pod: {_cause(error)}")
                 await asyncio.sleep(backoff.next())
                 worker = self._workers[uid] = worker.again()
         del self._workers[uid]
@@ -185,3 +186,10 @@ class PodWorkers:
                     "pod %s cannot be removed yet: %s", uid, "; ".join(map(file_error.reason, errors.exceptions))
                 )
             await asyncio.sleep(backoff.next())
+
+
+def _cause(error: BaseException) -> str:
+    """The first error of a group in words."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return file_error.reason(error)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from podling.api.core.v1 import Pod, Volume
 from podling.api.quantity import Quantity
-from podling.kit import file_error
+from podling.kit import c_text, file_error
 from podling.kubelet.env import ObjectSource
 from podling.kubelet.pod_paths import PodPaths
 from podling.kubelet.volumes import atomic_writer
@@ -48,6 +48,9 @@ class VolumeManager:
         Idempotent. Raises VolumeError for the first that fails, ApiError and ConnectionFailed."""
         if not pod.spec.volumes:
             return {}
+        for volume in pod.spec.volumes:
+            if found := c_text.flaw(volume):
+                raise VolumeError(volume.name, found)
         space = Space()
         contents = {
             volume.name: await payload(pod, volume, self._objects, self._tokens, self._allocatable, space)

@@ -13,7 +13,7 @@ import os
 import stat
 from pathlib import Path
 
-from podling.kit import file_error
+from podling.kit import c_text, file_error
 from podling.kubelet.env import ConfigError
 from podling.kubelet.volumes.plugin import bind, unmount
 
@@ -56,6 +56,8 @@ def unmount_subpaths(root: Path) -> None:
 def open_subpath(volume: Path, relative: str, volume_name: str, container: str) -> int:
     """A descriptor (O_PATH) of the path below `volume`; missing directories are made. Raises ConfigError."""
     failure = f'failed to prepare subPath for volumeMount "{volume_name}" of container "{container}"'
+    if found := c_text.flaw(relative, "subPath"):
+        raise ConfigError(f"{failure}: {found}")
     if ".." in relative.split("/") or relative.startswith("/"):
         raise ConfigError(f"{failure}: subPath must be relative and must not contain '..'")
     # The directories from the volume's root to where the walk is: a link's ".." goes back along them, not to wherever a

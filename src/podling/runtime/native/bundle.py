@@ -10,11 +10,12 @@ from pathlib import Path
 
 import msgspec
 
+from podling.kit import c_text
 from podling.runtime.native import image_volumes, rootfs, spec, syscalls, user
 from podling.runtime.native.host import Host
 from podling.runtime.native.spec import SandboxFiles
 from podling.runtime.native.state import ContainerRecord
-from podling.runtime.protocol import CRIError, Image
+from podling.runtime.protocol import ContainerConfig, CRIError, Image
 
 
 def make(
@@ -31,6 +32,7 @@ def make(
     OSError; then `remove_traces` is to be called.
     """
     config, bundle = record.config, host.layout.bundles / record.id
+    _refuse_flaws(config, image)
     directory = host.records.container_dir(record.id)
     # The directory without a record tells an agent that starts after us that this was not completed.
     directory.mkdir(mode=0o700)
@@ -62,6 +64,14 @@ def make(
     (bundle / "config.json").write_bytes(msgspec.json.encode(document))
     if record.log_path:
         os.makedirs(os.path.dirname(record.log_path), exist_ok=True)
+
+
+def _refuse_flaws(config: ContainerConfig, image: Image) -> None:
+    if found := c_text.flaw(config):
+        raise CRIError("CreateContainerError", found)
+    if found := c_text.flaw(image.config):
+        field, _, why = found.partition(" ")
+        raise CRIError("CreateContainerError", f"{field} of the image {why}")
 
 
 def remove_traces(host: Host, container_id: str) -> None:

@@ -108,7 +108,7 @@ def _text(root_fd: int, path: str) -> str:
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise CRIError("CreateContainerError", f"{path} of the image is not a regular file")
-            return os.read(fd, _MAX_FILE).decode(errors="surrogateescape")
+            return os.read(fd, _MAX_FILE).decode(errors="replace").replace("\0", "\ufffd")
         finally:
             os.close(fd)
     except (FileNotFoundError, NotADirectoryError):
