@@ -73,6 +73,72 @@ def test_no_volume_lies_over_the_root_or_in_proc(cluster: Cluster, admin: Https,
     assert "cannot" in message
 
 
+LINKS = {
+    "to-proc": "/proc",
+    "upwards": "../../proc",
+    "chain": "to-proc/self",
+    "to-root": "/",
+    "through": "/to-root/proc",
+}
+
+
+@pytest.fixture(scope="module")
+def linked(registry: Registry) -> str:
+    """An image with links where mounts may go."""
+    layer = busybox_layer()
+    for name, target in LINKS.items():
+        layer.symlink(name, target)
+    layer.symlink("var/run", "/run")
+    return push(registry, layer)
+
+
+@pytest.mark.parametrize("path", ["/to-proc", "/to-proc/self/attr", "/upwards", "/chain", "/to-root", "/through/sys"])
+def test_no_link_of_an_image_leads_a_volume_over_the_root_or_into_proc(
+    cluster: Cluster, admin: Https, linked: str, path: str
+) -> None:
+    part = container(image=linked, volumeMounts=[mount("v", path)])
+    reason, message = end_of(cluster, admin, pod(unique("p"), part, volumes=[{"name": "v", "emptyDir": {}}]))
+    assert reason == "CreateContainerError"
+    assert "cannot" in message
+
+
+@pytest.mark.parametrize("volume", ["/to-proc", "/to-proc/self", "/upwards"])
+def test_no_volume_of_an_image_lies_in_proc_by_a_link(
+    cluster: Cluster, admin: Https, registry: Registry, volume: str
+) -> None:
+    layer = busybox_layer()
+    for name, target in LINKS.items():
+        layer.symlink(name, target)
+    image = push(registry, layer, config={"Volumes": {volume: {}}})
+    reason, message = end_of(cluster, admin, pod(unique("p"), container(image=image)))
+    assert reason == "CreateContainerError"
+    assert "inside /proc" in message
+
+
+def test_no_link_in_a_volume_leads_another_one_into_proc(cluster: Cluster, admin: Https) -> None:
+    link = container("init", "ln -s /proc /v/link", volumeMounts=[mount("v", "/v")])
+    part = container(volumeMounts=[mount("v", "/v"), mount("w", "/v/link/self")])
+    volumes = [{"name": name, "emptyDir": {}} for name in "vw"]
+    reason, message = end_of(cluster, admin, pod(unique("p"), part, initContainers=[link], volumes=volumes))
+    assert reason == "CreateContainerError"
+    assert "inside /proc" in message
+
+
+def test_a_volume_is_mounted_where_a_link_of_the_image_leads(cluster: Cluster, admin: Https, linked: str) -> None:
+    look = "echo mine > /var/run/deep/file; cat /run/deep/file"
+    part = container(script=look, image=linked, volumeMounts=[mount("v", "/var/run/deep")])
+    end = end_of(cluster, admin, pod(unique("p"), part, volumes=[{"name": "v", "emptyDir": {}}]))
+    assert end == ("Succeeded", "mine\n")
+
+
+def test_proc_itself_is_no_link_of_an_image(cluster: Cluster, admin: Https, registry: Registry) -> None:
+    layer = busybox_layer()
+    layer.symlink("proc", "/elsewhere")
+    part = container(image=push(registry, layer), volumeMounts=[mount("v", "/elsewhere/self")])
+    reason, _ = end_of(cluster, admin, pod(unique("p"), part, volumes=[{"name": "v", "emptyDir": {}}]))
+    assert reason in ("CreateContainerError", "StartError")
+
+
 @pytest.mark.parametrize("form", ["..{0}", "../../../../../../../../..{0}", "/proc/1/root{0}", "/proc/self/cwd/..{0}"])
 def test_a_termination_message_path_ends_in_the_container(
     cluster: Cluster, admin: Https, canary: Path, form: str
@@ -213,6 +279,77 @@ def test_no_program_of_the_node_is_executed(cluster: Cluster, admin: Https, comm
     reason, said = end_of(cluster, admin, body)
     assert reason in ("StartError", "Failed", "Succeeded")
     assert "crun version" not in said
+
+
+# words that Python or C reads otherwise
+
+
+NUL = "x\0y"
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"workingDir": f"/{NUL}"}, "working_dir"),
+        ({"command": ["true", NUL]}, "command[1]"),
+        ({"args": [NUL]}, "args[0]"),
+        ({"env": [{"name": "A", "value": NUL}]}, "env["),
+        ({"terminationMessagePath": f"/{NUL}"}, "mounts["),
+        ({"volumeMounts": [mount("v", f"/{NUL}")]}, "mounts[0].container_path"),
+        ({"volumeMounts": [mount("v", "/proc\0x")]}, "mounts[0].container_path"),
+        ({"volumeMounts": [mount("v", "/\0")]}, "mounts[0].container_path"),
+        ({"volumeMounts": [mount("v", "/v", subPath=NUL)]}, "subPath"),
+        (
+            {"env": [{"name": "A", "value": NUL}], "volumeMounts": [mount("v", "/v", subPathExpr="$(A)")]},
+            "subPath",
+        ),
+    ],
+    ids=str,
+)
+def test_a_word_with_a_nul_is_refused_by_its_name(
+    cluster: Cluster, admin: Https, spec: dict[str, Any], field: str
+) -> None:
+    body = pod(unique("p"), container(**spec), volumes=[{"name": "v", "emptyDir": {}}])
+    reason, message = end_of(cluster, admin, body)
+    assert reason in ("CreateContainerError", "CreateContainerConfigError")
+    assert field in message
+    assert "NUL" in message
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [{"hostPath": {"path": f"/var/tmp/{NUL}"}}, {"configMap": {"name": "c", "items": [{"key": "k", "path": NUL}]}}],
+    ids=str,
+)
+def test_a_volume_with_a_nul_is_an_event(
+    cluster: Cluster, namespace: str, admin: Https, volume: dict[str, Any]
+) -> None:
+    cluster.kubectl("create", "configmap", "c", "--from-literal=k=value")
+    create(admin, namespace, pod("nul", volumes=[{"name": "v", **volume}]))
+    assert any("holds a NUL" in message for _, _, message in cluster.events("nul", "FailedMount"))
+
+
+@pytest.mark.parametrize(
+    "config", [{"WorkingDir": f"/{NUL}"}, {"Volumes": {f"/{NUL}": {}}}, {"Env": [f"A={NUL}"]}, {"User": NUL}], ids=str
+)
+def test_a_word_of_an_image_with_a_nul_is_refused(
+    cluster: Cluster, admin: Https, registry: Registry, config: dict[str, Any]
+) -> None:
+    part = container(image=push(registry, busybox_layer(), config=config))
+    reason, message = end_of(cluster, admin, pod(unique("p"), part))
+    assert reason == "CreateContainerError"
+    assert "of the image holds a NUL" in message
+
+
+@pytest.mark.parametrize("home", [b"/r\xff", b"/r\0oot"], ids=str)
+def test_a_home_of_any_bytes_does_not_keep_a_container_from_starting(
+    cluster: Cluster, admin: Https, registry: Registry, home: bytes
+) -> None:
+    layer = busybox_layer()
+    layer.file("etc/passwd", b"root:x:0:0::%s:\n" % home)
+    reason, said = end_of(cluster, admin, pod(unique("p"), container(script="echo $HOME", image=push(registry, layer))))
+    assert reason == "Succeeded"
+    assert said.strip() in ("/r\ufffd", "/r\ufffdoot")
 
 
 # files of /etc

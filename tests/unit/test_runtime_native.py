@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.support.shortage import no_descriptors
 
-from podling.runtime.native import oci, sandbox, seccomp, spawn, spec, state, stop_signal, user
+from podling.runtime.native import mount_point, oci, sandbox, seccomp, spawn, spec, state, stop_signal, user
 from podling.runtime.native.cgroup import Cgroups, Mode, cpu_weight
 from podling.runtime.native.user import User
 from podling.runtime.protocol import (
@@ -116,14 +116,14 @@ def test_a_command_makes_the_images_cmd_void() -> None:
     assert spec.command(container(command=["x"], args=["a"]), image) == ["x", "a"]
 
 
-def test_a_mount_replaces_the_default_at_its_place_and_parents_come_first() -> None:
+def test_a_mount_replaces_the_default_at_its_place_and_parents_come_first(tmp_path: Path) -> None:
     mounts = [
         Mount(container_path="/data/deep/er", host_path="/h3"),
         Mount(container_path="/dev/shm/", host_path="/h1"),
         Mount(container_path="/data", host_path="/h2"),
     ]
     files = spec.SandboxFiles(namespaces={"ipc": "/ns/ipc"}, shm="/run/shm-of-pod")
-    built = spec._mounts(container(), mounts, files, privileged=False)
+    built = spec._mounts(container(), mount_point.place(tmp_path, mounts, False), files, privileged=False)
     destinations = [mount["destination"] for mount in built]
     assert destinations.count("/dev/shm") == 1
     assert next(mount["source"] for mount in built if mount["destination"] == "/dev/shm") == "/h1"
@@ -141,19 +141,49 @@ def test_a_mount_replaces_the_default_at_its_place_and_parents_come_first() -> N
         ("/proc/meminfo", "/proc/meminfo"),
     ],
 )
-def test_a_mount_goes_to_an_absolute_path_however_it_is_written(path: str, destination: str) -> None:
-    files = spec.SandboxFiles(namespaces={}, shm="")
-    built = spec._mounts(container(), [Mount(container_path=path, host_path="/h")], files, privileged=False)
-    assert [mount["destination"] for mount in built if mount["source"] == "/h"] == [destination]
+def test_a_mount_goes_to_an_absolute_path_however_it_is_written(tmp_path: Path, path: str, destination: str) -> None:
+    placed = mount_point.place(tmp_path, [Mount(container_path=path, host_path="/h")], False)
+    assert [mount.container_path for mount in placed] == [destination]
 
 
 @pytest.mark.parametrize(
     "path", ["/", "", "..", "/proc", "/proc/", "//proc", "/x/../proc/self", "../proc/sys/kernel", "/proc/self/attr"]
 )
-def test_nothing_is_mounted_over_the_root_or_inside_proc(path: str) -> None:
-    files = spec.SandboxFiles(namespaces={}, shm="")
+def test_nothing_is_mounted_over_the_root_or_inside_proc(tmp_path: Path, path: str) -> None:
     with pytest.raises(CRIError, match="cannot"):
-        spec._mounts(container(), [Mount(container_path=path, host_path="/h")], files, privileged=False)
+        mount_point.place(tmp_path, [Mount(container_path=path, host_path="/h")], False)
+
+
+def test_a_link_is_followed_in_the_file_system_that_is_mounted_there(tmp_path: Path) -> None:
+    root, volume = tmp_path / "root", tmp_path / "volume"
+    for directory in (root / "dev", root / "x" / "y", volume):
+        directory.mkdir(parents=True)
+    (root / "dev" / "shm").symlink_to("/run/shm")  # hidden by the /dev of the container
+    (root / "x" / "y" / "z").symlink_to("/a")
+    (root / "etc").symlink_to("/usr/etc")
+    (volume / "link").symlink_to("../proc/self")
+    (volume / "round").symlink_to("round")
+
+    def place(*paths: str) -> list[str]:
+        mounts = [Mount(container_path=path, host_path=str(volume)) for path in paths]
+        return [mount.container_path for mount in mount_point.place(root, mounts, False)]
+
+    assert place("/dev/shm", "/etc/hosts") == ["/dev/shm", "/usr/etc/hosts"]
+    assert place("/x/y/z", "/a/link") == ["/a/link", "/a"], "the volume comes over the other one and hides it"
+    for paths in (("/v", "/v/link"), ("/x/y/z", "/x/y/z/link"), ("/v", "/v/round/x")):
+        with pytest.raises(CRIError, match="cannot"):
+            place(*paths)
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [("proc", "/x"), ("sys", "/x"), ("dev", "proc"), ("etc", "proc/self"), ("etc/resolv.conf", "/proc/self/environ")],
+)
+def test_no_link_of_an_image_leads_what_every_container_has_into_proc(tmp_path: Path, link: str, target: str) -> None:
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(target)
+    with pytest.raises(CRIError, match="cannot"):
+        mount_point.place(tmp_path, [], False)
 
 
 def test_a_size_of_huge_pages_names_no_other_file() -> None:

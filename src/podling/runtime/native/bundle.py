@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from podling.kit import c_text
-from podling.runtime.native import image_volumes, rootfs, spec, syscalls, user
+from podling.runtime.native import image_volumes, mount_point, rootfs, spec, syscalls, user
 from podling.runtime.native.host import Host
 from podling.runtime.native.spec import SandboxFiles
 from podling.runtime.native.state import ContainerRecord
@@ -46,6 +46,7 @@ def make(
         source = _inside(target, mounts[index].image_sub_path)
         mounts[index] = msgspec.structs.replace(mounts[index], host_path=source, readonly=True)
     mounts += image_volumes.make(root, directory / "volumes", image.config.volumes, mounts)
+    placed = mount_point.place(root, mounts, config.security.privileged)
     who = user.resolve(root, image.config.user, config.security)
     record.user = (who.uid, who.gid, who.groups)
     working_directory = spec.working_directory(config, image.config)
@@ -59,7 +60,7 @@ def make(
         rootfs=str(root),
         cgroup=record.cgroup,
         cgroup_mode=host.cgroups.mode,
-        mounts=mounts,
+        mounts=placed,
     )
     (bundle / "config.json").write_bytes(msgspec.json.encode(document))
     if record.log_path:
@@ -108,5 +109,5 @@ def _inside(root: Path, path: str) -> str:
 
 
 def _covers(mountpoint: str, path: str) -> bool:
-    mountpoint = spec.absolute(mountpoint)
+    mountpoint = mount_point.absolute(mountpoint)
     return path == mountpoint or path.startswith(mountpoint.rstrip("/") + "/")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from podling.kit import program
-from podling.runtime.native import spec, syscalls
+from podling.runtime.native import mount_point, syscalls
 from podling.runtime.protocol import CRIError, Mount
 
 
@@ -21,8 +21,8 @@ def make(root: Path, directory: Path, paths: Sequence[str], mounts: Sequence[Mou
 
     `root` is the container's root file system. Blocks. Raises CRIError, OSError.
     """
-    taken = {spec.absolute(mount.container_path) for mount in mounts}
-    wanted = sorted({spec.absolute(path) for path in paths} - taken - {"/"})
+    taken = {mount_point.absolute(mount.container_path) for mount in mounts}
+    wanted = sorted({mount_point.absolute(path) for path in paths} - taken - {"/"})
     if not wanted:
         return []
     directory.mkdir(mode=0o711)

@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from podling.kit import descriptors, oom_score
-from podling.runtime.native import capability, seccomp
+from podling.runtime.native import capability, mount_point, seccomp
 from podling.runtime.native.cgroup import Mode, page_size
 from podling.runtime.native.user import User
 from podling.runtime.protocol import (
@@ -49,14 +49,6 @@ MASKED_PATHS = [
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ]
-_PROC_FILES = frozenset(
-    f"/proc/{name}"
-    for name in (
-        *("cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime", "net/dev"),
-        *("sys/kernel/ns_last_pid", "sys/crypto/fips_enabled"),
-    )
-)
-"""Files that may be mounted over, as lxcfs does it; runc has the same list."""
 READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 _PROPAGATION = {
@@ -88,7 +80,9 @@ def build(
     cgroup_mode: Mode,
     mounts: list[Mount],
 ) -> dict[str, Any]:
-    """`mounts` are the configuration's with host paths for image volumes too. Raises CRIError."""
+    """`mounts` are the configuration's as `mount_point.place` returned them, with host paths for image volumes too.
+
+    Raises CRIError."""
     security = config.security
     privileged = security.privileged
     caps = capability.resolve(security.add_capabilities, security.drop_capabilities, privileged)
@@ -158,12 +152,7 @@ def command(config: ContainerConfig, image: ImageConfig) -> list[str]:
 
 
 def working_directory(config: ContainerConfig, image: ImageConfig) -> str:
-    return absolute(config.working_dir or image.working_dir)
-
-
-def absolute(path: str) -> str:
-    """Return a path in a container as one that begins with a single slash and has no `..`, whoever wrote it."""
-    return os.path.normpath("/" + path.lstrip("/"))
+    return mount_point.absolute(config.working_dir or image.working_dir)
 
 
 def environment(config: ContainerConfig, image: ImageConfig, user: User, hostname: str) -> list[str]:
@@ -212,8 +201,7 @@ def _mounts(
     sandbox: SandboxFiles,
     privileged: bool,
 ) -> list[dict[str, Any]]:
-    placed = [(_destination(mount.container_path, privileged), mount) for mount in mounts]
-    own = {destination for destination, _ in placed}
+    own = {mount.container_path for mount in mounts}
     access = "rw" if privileged else "ro"
     result: list[dict[str, Any]] = [
         _mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
@@ -236,32 +224,20 @@ def _mounts(
             if config.security.readonly_rootfs and destination.startswith("/etc/"):
                 options = [*options[:-1], "ro"]
             result.append(_mount(destination, "bind", source, options))
-    # What the configuration mounts below a default replaces it; parents come before what lies below them.
-    result = [entry for entry in result if entry["destination"] not in own]
-    for destination, mount in sorted(placed, key=lambda entry: entry[0].count("/")):
+    # What the configuration mounts replaces a default, and those below, which nobody would see.
+    result = [entry for entry in result if own.isdisjoint(_and_above(entry["destination"]))]
+    for mount in mounts:
         options = ["rbind", _PROPAGATION[mount.propagation], "ro" if mount.readonly else "rw"]
         if mount.readonly and mount.recursive_read_only:
             options[-1] = "rro"
         if mount.image:
             options.append("noexec")
-        result.append(_mount(destination, "bind", mount.host_path, options))
+        result.append(_mount(mount.container_path, "bind", mount.host_path, options))
     return result
 
 
-def _destination(path: str, privileged: bool) -> str:
-    """Return where in the container a mount goes.
-
-    Raises CRIError for the root itself, and for a place in /proc: what a container shows there in the place of the
-    kernel's files would be taken for them by the OCI runtime, which reads and writes some (CVE-2019-16884).
-    """
-    destination = absolute(path)
-    if destination == "/":
-        raise CRIError("CreateContainerError", f'cannot mount at "{path}": it is the root directory of the container')
-    below = destination.removeprefix("/proc")
-    inside = destination.startswith("/proc") and (not below or below.startswith("/"))
-    if inside and not privileged and destination not in _PROC_FILES:
-        raise CRIError("CreateContainerError", f'"{destination}" cannot be mounted because it is inside /proc')
-    return destination
+def _and_above(path: str) -> list[str]:
+    return [path, *mount_point.parents(path)]
 
 
 def _mount(destination: str, kind: str, source: str, options: list[str]) -> dict[str, Any]:
