@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,10 +46,12 @@ from podling.api.core.v1 import (
 from podling.api.meta.v1 import ObjectMeta
 from podling.api.quantity import Quantity
 from podling.api.sysctl import Allowlist
+from podling.client.client import EventType
 from podling.kubelet import cgroups, dns, security
 from podling.kubelet.admission import admit
 from podling.kubelet.container_config import TERMINATION_PATH
 from podling.kubelet.env import ConfigError
+from podling.kubelet.pod_workers import PodWorkers
 from podling.kubelet.termination_message import termination_message
 from podling.kubelet.volumes.atomic_writer import write
 from podling.kubelet.volumes.content import File, Space, payload
@@ -313,6 +317,24 @@ def test_what_another_api_server_let_in_and_the_agent_cannot_do_fails_by_name(sp
         "PodFeatureUnsupported",
         f"spec.{field}: is not implemented by Podling yet",
     )
+
+
+def test_a_change_that_the_agent_cannot_follow_is_told_by_name_and_once() -> None:
+    small = {"name": "c", "resources": {"limits": {"cpu": "1"}}}
+    large = {"name": "c", "resources": {"limits": {"cpu": "2"}}}
+    debugged = converted(containers=[small], ephemeralContainers=[{"name": "debug"}])
+    told: list[tuple[str, str]] = []
+    context: Any = SimpleNamespace(recorder=SimpleNamespace(event=lambda pod, *words: told.append(words[1:])))
+    workers = PodWorkers(context, pods=None)  # type: ignore[arg-type]
+    worker: Any = SimpleNamespace(update=lambda pod: None)
+    workers._workers["u"] = worker
+    versions = [converted(containers=[small]), debugged, debugged, converted(containers=[large])]
+    for old, new in pairwise(versions):
+        workers._on_pod(EventType.MODIFIED, new, old)
+    assert told == [
+        ("PodFeatureUnsupported", "spec.ephemeralContainers: is not implemented by Podling yet"),
+        ("PodFeatureUnsupported", "spec.containers[0].resources: the change is not implemented by Podling yet"),
+    ]
 
 
 def test_what_api_servers_put_into_pods_themselves_is_let_in() -> None:

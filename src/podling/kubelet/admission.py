@@ -19,6 +19,28 @@ from podling.api.validation.resource import is_extended
 from podling.kubelet import sysctls
 from podling.kubelet.pod_worker import Ending
 
+FEATURE_UNSUPPORTED = "PodFeatureUnsupported"
+
+
+def ignored(pod: Pod, old: Pod) -> str:
+    """Return what another API server let change in a Pod that runs and this node does not follow; "" for nothing."""
+    if pod.spec == old.spec:
+        return ""
+    resized = [
+        f"spec.{wire}[{index}].resources: the change {unsupported.DETAIL}"
+        for wire, after, before in (
+            ("initContainers", pod.spec.init_containers, old.spec.init_containers),
+            ("containers", pod.spec.containers, old.spec.containers),
+        )
+        for index, (new, one) in enumerate(zip(after, before, strict=False))
+        if new.resources != one.resources
+    ]
+    return "; ".join([*_unsupported(pod), *resized])
+
+
+def _unsupported(pod: Pod) -> list[str]:
+    return [f"{error.field}: {error.detail}" for error in unsupported.errors(pod, unsupported.NODE_TABLE)]
+
 
 def admit(
     pod: Pod,
@@ -35,9 +57,8 @@ def admit(
     others = list(others)
     if pod.spec.os is not None and pod.spec.os.name != "linux":
         return Ending("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
-    if unsupported_fields := unsupported.errors(pod, unsupported.NODE_TABLE):
-        found = "; ".join(f"{error.field}: {error.detail}" for error in unsupported_fields)
-        return Ending("PodFeatureUnsupported", found)
+    if found := _unsupported(pod):
+        return Ending(FEATURE_UNSUPPORTED, "; ".join(found))
     if forbidden := sysctls.refusal(pod, sysctls_allowed):
         return Ending(sysctls.REASON, forbidden)
     if node is not None:

@@ -14,7 +14,7 @@ from podling.client.client import EventType
 from podling.client.informer import Informer
 from podling.kit import file_error
 from podling.kubelet import cgroups
-from podling.kubelet.admission import admit
+from podling.kubelet.admission import FEATURE_UNSUPPORTED, admit, ignored
 from podling.kubelet.container_config import GRACE_ANNOTATION
 from podling.kubelet.pod_cleanup import remove_pod
 from podling.kubelet.pod_context import PodContext
@@ -77,6 +77,8 @@ class PodWorkers:
                 worker.gone(pod)
         elif worker is not None:
             worker.update(pod)
+            if old is not None and (found := ignored(pod, old)):
+                self._context.recorder.event(pod, "Warning", FEATURE_UNSUPPORTED, found)
         elif uid not in self._ended:
             self._add(pod)
 
