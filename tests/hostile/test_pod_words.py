@@ -16,14 +16,12 @@ import pytest
 from tests.support.cluster import Cluster, unique
 from tests.support.https import Https
 from tests.support.images import busybox_layer, push
-from tests.support.pod_end import create, ended
+from tests.support.pod_end import create, end_of, ended
 from tests.support.pods import container, mount, pod
 from tools.registry import Registry
 
 Run = Callable[[dict[str, Any]], dict[str, Any]]
 """Create the Pod and return it once it has ended."""
-
-FATAL = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +34,6 @@ def canary() -> Iterator[Path]:
         assert [(entry.name, entry.read_text()) for entry in path.iterdir()] == [("secret", "canary\n")]
 
 
-def end_of(cluster: Cluster, admin: Https, body: dict[str, Any]) -> tuple[str, str]:
-    """The Pod's phase, or the reason for which its container cannot start, and its output; then the Pod goes."""
-    name = body["metadata"]["name"]
-    create(admin, "default", {**body, "spec": {"restartPolicy": "Never", **body["spec"]}})
-    try:
-        status = ended(admin, "default", name, stuck=FATAL)["status"]
-        for one in status.get("containerStatuses", []):
-            if waiting := one["state"].get("waiting"):
-                return waiting["reason"], waiting.get("message", "")
-            if (over := one["state"].get("terminated")) and over["reason"] == "StartError":
-                return "StartError", over["message"]
-        return status["phase"], cluster.try_kubectl("logs", name).stdout
-    finally:
-        admin.request("DELETE", f"/api/v1/namespaces/default/pods/{name}?gracePeriodSeconds=0")
-
-
 def nft(*args: str) -> str:
     return subprocess.run(["nft", *args], capture_output=True, text=True, check=True).stdout
 
@@ -62,81 +44,7 @@ def nft_tables(cluster: Cluster) -> list[str]:
     return [line for line in nft("list", "tables").splitlines() if " podling-" not in line or line.endswith(f" {own}")]
 
 
-# mounts
-
-
-@pytest.mark.parametrize("path", ["/proc", "/proc/", "//proc", "/proc/self", "/x/../proc/sys", "proc/1", "/", "/x/.."])
-def test_no_volume_lies_over_the_root_or_in_proc(cluster: Cluster, admin: Https, path: str) -> None:
-    body = pod(unique("p"), container(volumeMounts=[mount("v", path)]), volumes=[{"name": "v", "emptyDir": {}}])
-    reason, message = end_of(cluster, admin, body)
-    assert reason == "CreateContainerError"
-    assert "cannot" in message
-
-
-LINKS = {
-    "to-proc": "/proc",
-    "upwards": "../../proc",
-    "chain": "to-proc/self",
-    "to-root": "/",
-    "through": "/to-root/proc",
-}
-
-
-@pytest.fixture(scope="module")
-def linked(registry: Registry) -> str:
-    """An image with links where mounts may go."""
-    layer = busybox_layer()
-    for name, target in LINKS.items():
-        layer.symlink(name, target)
-    layer.symlink("var/run", "/run")
-    return push(registry, layer)
-
-
-@pytest.mark.parametrize("path", ["/to-proc", "/to-proc/self/attr", "/upwards", "/chain", "/to-root", "/through/sys"])
-def test_no_link_of_an_image_leads_a_volume_over_the_root_or_into_proc(
-    cluster: Cluster, admin: Https, linked: str, path: str
-) -> None:
-    part = container(image=linked, volumeMounts=[mount("v", path)])
-    reason, message = end_of(cluster, admin, pod(unique("p"), part, volumes=[{"name": "v", "emptyDir": {}}]))
-    assert reason == "CreateContainerError"
-    assert "cannot" in message
-
-
-@pytest.mark.parametrize("volume", ["/to-proc", "/to-proc/self", "/upwards"])
-def test_no_volume_of_an_image_lies_in_proc_by_a_link(
-    cluster: Cluster, admin: Https, registry: Registry, volume: str
-) -> None:
-    layer = busybox_layer()
-    for name, target in LINKS.items():
-        layer.symlink(name, target)
-    image = push(registry, layer, config={"Volumes": {volume: {}}})
-    reason, message = end_of(cluster, admin, pod(unique("p"), container(image=image)))
-    assert reason == "CreateContainerError"
-    assert "inside /proc" in message
-
-
-def test_no_link_in_a_volume_leads_another_one_into_proc(cluster: Cluster, admin: Https) -> None:
-    link = container("init", "ln -s /proc /v/link", volumeMounts=[mount("v", "/v")])
-    part = container(volumeMounts=[mount("v", "/v"), mount("w", "/v/link/self")])
-    volumes = [{"name": name, "emptyDir": {}} for name in "vw"]
-    reason, message = end_of(cluster, admin, pod(unique("p"), part, initContainers=[link], volumes=volumes))
-    assert reason == "CreateContainerError"
-    assert "inside /proc" in message
-
-
-def test_a_volume_is_mounted_where_a_link_of_the_image_leads(cluster: Cluster, admin: Https, linked: str) -> None:
-    look = "echo mine > /var/run/deep/file; cat /run/deep/file"
-    part = container(script=look, image=linked, volumeMounts=[mount("v", "/var/run/deep")])
-    end = end_of(cluster, admin, pod(unique("p"), part, volumes=[{"name": "v", "emptyDir": {}}]))
-    assert end == ("Succeeded", "mine\n")
-
-
-def test_proc_itself_is_no_link_of_an_image(cluster: Cluster, admin: Https, registry: Registry) -> None:
-    layer = busybox_layer()
-    layer.symlink("proc", "/elsewhere")
-    part = container(image=push(registry, layer), volumeMounts=[mount("v", "/elsewhere/self")])
-    reason, _ = end_of(cluster, admin, pod(unique("p"), part, volumes=[{"name": "v", "emptyDir": {}}]))
-    assert reason in ("CreateContainerError", "StartError")
+# paths
 
 
 @pytest.mark.parametrize("form", ["..{0}", "../../../../../../../../..{0}", "/proc/1/root{0}", "/proc/self/cwd/..{0}"])

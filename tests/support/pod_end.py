@@ -6,6 +6,7 @@ import json
 from collections.abc import Set
 from typing import Any
 
+from tests.support.cluster import Cluster
 from tests.support.https import Https
 
 SECONDS = 60
@@ -39,3 +40,22 @@ def ended(client: Https, namespace: str, name: str, stuck: Set[str] = frozenset(
         raise AssertionError(f"pod {name} has not ended: {pod.get('status')}")
     finally:
         connection.close()
+
+
+FATAL = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
+
+
+def end_of(cluster: Cluster, admin: Https, body: dict[str, Any]) -> tuple[str, str]:
+    """The Pod's phase, or the reason for which its container cannot start, and its output; then the Pod goes."""
+    name = body["metadata"]["name"]
+    create(admin, "default", {**body, "spec": {"restartPolicy": "Never", **body["spec"]}})
+    try:
+        status = ended(admin, "default", name, stuck=FATAL)["status"]
+        for one in status.get("containerStatuses", []):
+            if waiting := one["state"].get("waiting"):
+                return waiting["reason"], waiting.get("message", "")
+            if (over := one["state"].get("terminated")) and over["reason"] == "StartError":
+                return "StartError", over["message"]
+        return status["phase"], cluster.try_kubectl("logs", name).stdout
+    finally:
+        admin.request("DELETE", f"/api/v1/namespaces/default/pods/{name}?gracePeriodSeconds=0")
