@@ -20,6 +20,9 @@ from podling.api.go import quote
 
 _PREFIX = "tag:yaml.org,2002:"
 _TEXT, _MERGE = _PREFIX + "str", _PREFIX + "merge"
+_NUMBERS = (_PREFIX + "int", _PREFIX + "float")
+_BASE_60 = ":"
+"""Numbers like 1:30 are of YAML 1.1; Kubernetes reads a text. To multiply out a long one takes PyYAML minutes."""
 _NO_KEY = object()
 _SHOWN = 100
 """Characters of a value that cannot be read that its error quotes."""
@@ -107,6 +110,8 @@ class _Builder:
         tag = event.tag
         if tag is None or tag == "!":
             tag = self._resolver.resolve(yaml.ScalarNode, event.value, event.implicit)
+            if tag in _NUMBERS and _BASE_60 in event.value:
+                tag = _TEXT
         parent = self._open[-1] if self._open else None
         if parent is not None and parent.value is not None and parent.key is _NO_KEY:
             if tag == _MERGE:
@@ -120,6 +125,8 @@ class _Builder:
         if tag != _TEXT:
             node = yaml.ScalarNode(tag, event.value, _mark(event))
             try:
+                if tag in _NUMBERS and _BASE_60 in event.value:
+                    raise ValueError(event.value)
                 value = self._constructor.construct_object(node)
             except (ConstructorError, ValueError, LookupError, AttributeError):  # whatever PyYAML did not expect
                 text = f"cannot decode `{event.value[:_SHOWN]}` as a {tag.replace(_PREFIX, '!!')}"
