@@ -43,7 +43,7 @@ class Call:
         self.warnings: list[str] = []
         self._options: WriteOptions | None = None
         self.large = False
-        """Whether the body that was read is a large one."""
+        """Whether the body that was read is, or stands for, a large object."""
         self.resource: Resource
         self.registry: Registry[Any]
 
@@ -91,5 +91,5 @@ class Call:
         except (HttpProcessingError, RequestPayloadError) as error:
             text = "its length or its chunks are not what HTTP/1.1 demands, or the connection broke off"
             raise status.bad_request(f"the body cannot be read: {text}") from error
-        self.large = len(body) > offload.LARGE
+        self.large = offload.is_large(body)
         return body

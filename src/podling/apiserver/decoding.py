@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from podling.api import codec, defaults, status, strict, utf8
+from podling.api import codec, defaults, json_bounds, status, strict
 from podling.api.scheme import Resource
 from podling.api.types import Object
 from podling.apiserver import negotiation, offload, protobuf
@@ -33,6 +33,7 @@ async def read(call: Call, kind: type[Any], api_version: str, kind_name: str) ->
     supported = (*negotiation.SUPPORTED, negotiation.PROTOBUF)
     media_type = negotiation.content_type(call.request.headers.get("Content-Type", ""), supported)
     raw = await call.body()
+    call.large = negotiation.is_large(raw, media_type)
     return await offload.run(call.large, _decode, call, raw, media_type, kind, api_version, kind_name, level)
 
 
@@ -43,7 +44,7 @@ def _decode(
         document, problems = from_protobuf(raw, kind)
         return _convert(call, document, kind, level, problems, api_version, kind_name)
     try:
-        body, duplicates = negotiation.from_yaml(raw) if media_type == negotiation.YAML else (utf8.repaired(raw), [])
+        body, duplicates = negotiation.to_json(raw, media_type)
     except codec.DecodeError as error:
         raise _unrecognized(kind_name, raw, str(error)) from error
     try:
@@ -75,8 +76,10 @@ def from_protobuf(body: bytes, kind: type[Any]) -> tuple[dict[str, Any], list[st
     if not protobuf.decodes(kind):
         raise status.unsupported_media_type(negotiation.SUPPORTED)
     try:
-        return protobuf.decode(body, kind)
-    except protobuf.ProtobufError as error:
+        document, problems = protobuf.decode(body, kind)
+        json_bounds.check(codec.encode(document))
+        return document, problems
+    except ValueError as error:
         raise status.bad_request(f"error decoding protobuf: {error}") from error
 
 

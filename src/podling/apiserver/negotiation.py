@@ -11,13 +11,16 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from podling.api import codec, status, utf8, yaml_document
+from podling.api import codec, json_bounds, status, utf8, yaml_document
+from podling.apiserver import offload
 from podling.kit import document_error
 
 JSON = "application/json"
 YAML = "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 SUPPORTED = (JSON, YAML)
+
+_LARGE_PROTOBUF = 4 << 10
 
 _JSON_NAMES = frozenset({JSON, "*/*", "application/*"})
 _TRUE = frozenset({"1", "t", "T", "true", "True", "TRUE"})
@@ -93,9 +96,23 @@ def content_type(header: str, supported: tuple[str, ...] = SUPPORTED) -> str:
     return name
 
 
-def to_json(body: bytes, media_type: str) -> bytes:
-    """A JSON or YAML body as JSON. Raises DecodeError for broken YAML."""
-    return utf8.repaired(body) if media_type != YAML else from_yaml(body)[0]
+def is_large(body: bytes, media_type: str) -> bool:
+    """Return whether to read a body in a thread. YAML and protobuf take Python a microsecond for each byte."""
+    if media_type == YAML:
+        return True  # however short: its aliases may stand for a large document
+    return len(body) > _LARGE_PROTOBUF if media_type == PROTOBUF else offload.is_large(body)
+
+
+def to_json(body: bytes, media_type: str) -> tuple[bytes, list[str]]:
+    """Return a JSON or YAML body as JSON, and a line for each duplicate key of YAML.
+
+    Raise DecodeError for broken YAML, and beyond the limits of yaml_bounds and json_bounds."""
+    document, duplicates = from_yaml(body) if media_type == YAML else (utf8.repaired(body), [])
+    try:
+        json_bounds.check(document)
+    except ValueError as error:
+        raise codec.DecodeError(str(error)) from error
+    return document, duplicates
 
 
 def from_yaml(body: bytes) -> tuple[bytes, list[str]]:

@@ -8,7 +8,7 @@ from aiohttp.web import Response, StreamResponse
 
 from podling.api import codec, status
 from podling.api.meta.v1 import ListMeta
-from podling.apiserver import conversion, list_body, responses, table
+from podling.apiserver import conversion, list_body, offload, responses, table
 from podling.apiserver.call import Call
 from podling.apiserver.negotiation import JSON, Accepted, Shape
 from podling.apiserver.partial import partial
@@ -18,12 +18,18 @@ _BOOKMARK = "BOOKMARK"
 
 async def send_object(call: Call, value: bytes, accepted: Accepted, *, code: int = 200) -> Response:
     """Answers with one stored object."""
+    value = await offload.run(offload.is_large(value), _shown, call, value, accepted)
+    return await responses.send(call, value, code=code, media_type=accepted.media_type)
+
+
+def _shown(call: Call, value: bytes, accepted: Accepted) -> bytes:
+    """Return a stored object in the form that the client wants. Raises ApiError (400)."""
     value = conversion.from_stored(call.resource, value)
     if accepted.shape is Shape.TABLE:
         value = codec.encode(table.of_object(call, value, accepted.api_version))
     elif accepted.shape is not Shape.OBJECT:
         value = partial(value, accepted.api_version)
-    return await responses.send(call, value, code=code, media_type=accepted.media_type)
+    return value
 
 
 async def send_list(call: Call, values: Sequence[bytes], metadata: ListMeta, accepted: Accepted) -> StreamResponse:

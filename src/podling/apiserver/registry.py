@@ -24,6 +24,7 @@ from podling.apiserver.admission.chain import Chain, Operation, Review
 from podling.apiserver.deletion import begin_deletion, goes_with_update
 from podling.apiserver.strategy import ApiObject, Strategy
 from podling.apiserver.user import User
+from podling.kit.time_slice import TimeSlice
 from podling.store.protocol import Conflict, Entry, KeyExists, KeyNotFound, Store
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,12 @@ class Registry(Generic[T]):
 
     async def list_all(self, namespace: str = "") -> list[T]:
         page = await self.store.list(self.prefix(namespace))
-        return [self.decode(entry.value) for entry in page.entries]
+        found, time_slice = [], TimeSlice()
+        for entry in page.entries:
+            found.append(self.decode(entry.value))
+            if time_slice.over:
+                await time_slice.next()
+        return found
 
     async def admit(
         self,
@@ -153,7 +159,7 @@ class Registry(Generic[T]):
         await self.admit(Operation.CREATE, caller, obj=obj, namespace=metadata.namespace, name=metadata.name)
         generated = bool(metadata.generate_name) and not metadata.name
         _fill_new(metadata)
-        self.strategy.prepare_for_create(obj)
+        await offload.run(caller.large, self.strategy.prepare_for_create, obj)
         for attempt in range(_GENERATE_ATTEMPTS):
             if generated:
                 metadata.name = _generate_name(metadata.generate_name)
@@ -206,7 +212,7 @@ class Registry(Generic[T]):
             if create is not None and may_create and self.store.get(key) is None and key not in self.store.unreadable:
                 return await self.create(create(), namespace, caller)
             entry = self.entry(namespace, name)
-            if len(entry.value) > offload.LARGE:
+            if offload.is_large(entry.value):
                 caller = msgspec.structs.replace(caller, large=True)
             old = await offload.run(caller.large, self.decode, entry.value)
             new = await offload.run(caller.large, change, entry)
@@ -246,7 +252,7 @@ class Registry(Generic[T]):
         What `change` raises ends the attempt. Raises ApiError (404)."""
         while True:
             entry = self.entry(namespace, name)
-            obj = await offload.run(len(entry.value) > offload.LARGE, self.decode, entry.value)
+            obj = await offload.run(offload.is_large(entry.value), self.decode, entry.value)
             change(obj)
             if caller.dry_run:
                 return Result(codec.encode(obj))
@@ -272,7 +278,7 @@ class Registry(Generic[T]):
             if key in self.store.unreadable:
                 return await self._delete_unreadable(namespace, name, options, caller)
             entry = self.entry(namespace, name)
-            obj = self.decode(entry.value)
+            obj = await offload.run(offload.is_large(entry.value), self.decode, entry.value)
             self._check_preconditions(obj, entry, options)
             # A copy: the grace period is computed anew if another write comes between.
             step = begin_deletion(self.strategy, obj, msgspec.structs.replace(options))
@@ -330,11 +336,11 @@ class Registry(Generic[T]):
         )
         new.metadata.generation = old.metadata.generation
         if subresource == "status":
-            self.strategy.prepare_for_status_update(new, old)
+            await offload.run(caller.large, self.strategy.prepare_for_status_update, new, old)
             _keep_identity(new.metadata, old.metadata, self.resource.namespaced)
             await offload.run(caller.large, self._reject, new, self.strategy.validate_status_update, old)
             return _nothing
-        self.strategy.prepare_for_update(new, old)
+        await offload.run(caller.large, self.strategy.prepare_for_update, new, old)
         await offload.run(caller.large, self._reject, new, self.strategy.validate_update, old)
         return self.strategy.begin_update(new, old)
 

@@ -8,18 +8,11 @@ from collections.abc import Callable
 import msgspec
 
 from podling.api import codec, field, printers, status
-from podling.api.meta.v1 import ListMeta, ObjectMeta, Table, TableRow
+from podling.api.meta.v1 import ListMeta, Table, TableRow
 from podling.apiserver.call import Call
-from podling.apiserver.partial import partial
+from podling.apiserver.partial import metadata_of, partial
 
 _INCLUDES = ("None", "Metadata", "Object")
-
-
-class _Versioned(msgspec.Struct):
-    metadata: ObjectMeta
-
-
-_versioned = msgspec.json.Decoder(_Versioned)
 
 
 def frame(call: Call, metadata: ListMeta, api_version: str) -> Table:
@@ -39,7 +32,7 @@ def of_object(call: Call, value: bytes, api_version: str, *, columns: bool = Tru
     """The table of one object. Raises ApiError (400).
 
     columns: whether the definitions are told; in a watch only the first event has them."""
-    metadata = ListMeta(resource_version=_versioned.decode(value).metadata.resource_version)
+    metadata = ListMeta(resource_version=metadata_of(value).resource_version)
     definitions = list(printers.of(call.resource.type).columns) if columns else []
     row = _rows(call, api_version)(value)
     return Table(api_version=api_version, metadata=metadata, column_definitions=definitions, rows=[row])
@@ -47,9 +40,7 @@ def of_object(call: Call, value: bytes, api_version: str, *, columns: bool = Tru
 
 def of_bookmark(value: bytes, api_version: str) -> Table:
     """A bookmark as a table without rows."""
-    return Table(
-        api_version=api_version, metadata=ListMeta(resource_version=_versioned.decode(value).metadata.resource_version)
-    )
+    return Table(api_version=api_version, metadata=ListMeta(resource_version=metadata_of(value).resource_version))
 
 
 def _rows(call: Call, api_version: str) -> Callable[[bytes], TableRow]:

@@ -16,6 +16,7 @@ from podling.apiserver import (
     decoding,
     list_options,
     negotiation,
+    offload,
     output,
     parameters,
     responses,
@@ -23,6 +24,7 @@ from podling.apiserver import (
     write_options,
 )
 from podling.apiserver.call import Call
+from podling.apiserver.partial import metadata_of
 from podling.apiserver.verbs.list import select
 from podling.kit.time_slice import TimeSlice
 
@@ -37,7 +39,7 @@ async def handle(call: Call) -> StreamResponse:
     result = await call.registry.delete(call.namespace, call.info.name, options, caller)
     if call.registry.strategy.returns_deleted or not result.deleted:
         return await output.send_object(call, result.value, accepted)
-    metadata = call.registry.decode(result.value).metadata
+    metadata = metadata_of(result.value)
     answer = codec.encode(status.success(call.resource, metadata.name, metadata.uid))
     return await responses.send(call, answer, media_type=accepted.media_type)
 
@@ -89,7 +91,7 @@ async def read_options(call: Call) -> DeleteOptions:
     if body.strip():
         supported = (*negotiation.SUPPORTED, negotiation.PROTOBUF)
         media_type = negotiation.content_type(call.request.headers.get("Content-Type", ""), supported)
-        options: DeleteOptions = _decode(body, media_type)
+        options = await offload.run(negotiation.is_large(body, media_type), _decode, body, media_type)
     else:
         options = _from_query(call.query)
     write_options.check_delete(options)
@@ -115,7 +117,7 @@ def _document(body: bytes, media_type: str) -> Any:
         return decoding.from_protobuf(body, DeleteOptions)[0]
     problem = ""
     try:
-        body = negotiation.to_json(body, media_type)
+        body, _ = negotiation.to_json(body, media_type)
         problem = "couldn't get version/kind; json parse error: "
         return codec.decode_json(body)
     except codec.DecodeError as error:

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from aiohttp.web import StreamResponse
 
-from podling.api import codec, status, utf8
+from podling.api import codec, status
 from podling.api.patch import json_patch, merge, strategic
-from podling.apiserver import conversion, decoding, negotiation, output
+from podling.apiserver import conversion, decoding, negotiation, offload, output
 from podling.apiserver.call import Call
 from podling.apiserver.verbs.update import check_identity
 from podling.store.protocol import Entry
@@ -29,8 +29,9 @@ async def handle(call: Call) -> StreamResponse:
         raise status.unsupported_media_type(SUPPORTED, "server-side apply is not implemented by Podling yet")
     media_type = negotiation.content_type(content_type, SUPPORTED)
     body = await call.body()
-    call.large = call.large or b'"copy"' in body  # a few of these make a large object out of a small one
-    apply = _patcher(media_type, call, body)
+    # A few operations (copy) make a large object out of a small one.
+    call.large = call.large or media_type == JSON_PATCH
+    apply = await offload.run(call.large, _patcher, media_type, call, body)
     level, warned = call.options.field_validation, len(call.warnings)
     resource = call.resource
 
@@ -51,7 +52,7 @@ async def handle(call: Call) -> StreamResponse:
 def _patcher(media_type: str, call: Call, body: bytes) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """From the current document to the patched one; what that raises is an ApiError. Raises ApiError (400, 413)."""
     try:
-        patch = codec.decode_json(utf8.repaired(body))
+        patch = codec.decode_json(negotiation.to_json(body, negotiation.JSON)[0])
     except codec.DecodeError as error:
         raise status.bad_request(f"error decoding patch: {error}") from error
     if media_type == JSON_PATCH and isinstance(patch, list) and len(patch) > json_patch.MAX_OPERATIONS:
