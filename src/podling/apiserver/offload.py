@@ -5,7 +5,9 @@ What counts is the size of all that is processed: the body, the object that it c
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from podling.api import json_bounds
@@ -27,5 +29,20 @@ def is_large(document: bytes) -> bool:
 async def run(large: bool, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Calls `work`, in a thread if `large`."""
     if large:
-        return await asyncio.to_thread(work, *args, **kwargs)
+        return await asyncio.to_thread(_without_collector, partial(work, *args, **kwargs))
     return work(*args, **kwargs)
+
+
+def _without_collector(work: Callable[[], R]) -> R:
+    """Call `work` while the collector of cyclic garbage rests.
+
+    It would stop all threads to look at the objects made so far, again and again, for a second in all. There is nothing to
+    find: documents and API objects are trees.
+    """
+    if not gc.isenabled():
+        return work()  # another thread's work goes on; whoever disables it enables it, too
+    gc.disable()
+    try:
+        return work()
+    finally:
+        gc.enable()
