@@ -13,6 +13,7 @@ from tests.support.api import JSON_PATCH, MERGE, STRATEGIC, Answer, Api, new_nam
 from tests.support.load import memory, pulse
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
 YAML = "application/yaml"
 MEGABYTE = 1 << 20
 
@@ -135,3 +136,34 @@ def test_a_patch_that_copies_stalls_nobody(api: Api, pods: str) -> None:
     patch = json.dumps(operations).replace('"copy"', r'"\u0063opy"')
     with pulse(api):
         assert api.patch(f"{pods}/web", patch, JSON_PATCH).code == 422
+
+
+def _review(selector: str) -> dict[str, Any]:
+    attributes = {"verb": "list", "resource": "pods", "fieldSelector": {"rawSelector": selector}}
+    return {"spec": {"resourceAttributes": attributes}}
+
+
+def test_a_selector_of_megabytes_stalls_nobody(api: Api) -> None:
+    with pulse(api):
+        assert api.post(REVIEWS, _review("a=b," * 700_000 + "a=b")).code == 201
+
+
+def test_long_selectors_are_not_remembered(api: Api) -> None:
+    def ask(number: int) -> None:
+        assert api.post(REVIEWS, _review("a=b," * 100_000 + f"a={number}")).code == 201
+
+    ask(0)
+    before = memory(api)
+    for number in range(1, 20):
+        ask(number)
+    assert memory(api) - before < 64 * MEGABYTE
+
+
+@pytest.mark.parametrize("token", ["a.b.c", ""])
+def test_a_token_is_judged_once_for_all_audiences(api: Api, namespace: str, token: str) -> None:
+    accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts/default/token"
+    token = token or api.create(accounts, {"spec": {"audiences": ["here", "there"]}})["status"]["token"]
+    wanted = [f"somewhere-{number}" for number in range(100_000)]
+    with pulse(api):
+        answer = api.post(TOKEN_REVIEWS, {"spec": {"token": token, "audiences": [*wanted, "there", "here"]}})
+    assert answer.json["status"].get("audiences", []) == ([] if token == "a.b.c" else ["there", "here"])

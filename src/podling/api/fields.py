@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 from podling.api.go import quote
+from podling.kit.short_cache import short_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def from_set(fields: Mapping[str, str]) -> Selector:
     return Selector(tuple(Requirement(field, fields[field]) for field in sorted(fields)))
 
 
-@lru_cache(256)
+@short_cache(256)
 def parse(text: str) -> Selector:
     """The selector of a query parameter. Raises ValueError with upstream's message."""
     found = []

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from podling.api import field, names
 from podling.api.field import FieldError, Path
 from podling.api.go import quote
 from podling.api.meta.v1 import LabelSelector
+from podling.kit.short_cache import short_cache
 
 EQUALS = "="
 DOUBLE_EQUALS = "=="
@@ -147,7 +147,7 @@ def from_struct(selector: LabelSelector | None) -> Selector:
     return Selector(tuple(sorted(found, key=lambda item: item.key)))
 
 
-@lru_cache(256)
+@short_cache(256)
 def parse(text: str) -> Selector:
     """The selector of a query parameter. Raises ValueError with upstream's message."""
     return Selector(tuple(sorted(_Parser(text).parse(), key=lambda item: item.key)))

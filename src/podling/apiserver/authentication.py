@@ -7,7 +7,7 @@ import hmac
 import io
 import secrets
 import time as clock
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -64,8 +64,8 @@ class Authenticator:
             return None
         return authenticated(names[0], tuple(value for key, value in attributes if key == "organizationName"))
 
-    def by_token(self, token: str, audience: str = "") -> User | None:
-        """The user of a bearer token, or None. audience: for whom the token must be good (default: this server)."""
+    def by_token(self, token: str, audiences: Collection[str] = ()) -> User | None:
+        """The user of a bearer token, or None. audiences: one of them has to be the token's (default: this server)."""
         if not token.isascii():  # a header may hold what cannot even be encoded
             return None
         for known, user in self._static.items():
@@ -75,10 +75,11 @@ class Authenticator:
             claims = self.tokens.verify(token)
         except InvalidToken:
             return None
+        wanted = {audience or self.tokens.issuer for audience in audiences or ("",)}
         if isinstance(claims, SecretClaims):
-            good = audience in ("", self.tokens.issuer) and self._held(claims, token)
+            good = self.tokens.issuer in wanted and self._held(claims, token)
             return _holder(claims, self.tokens.issuer) if good else None
-        if (audience or self.tokens.issuer) not in claims.aud or not self._bound(claims.binding):
+        if wanted.isdisjoint(claims.aud) or not self._bound(claims.binding):
             return None
         return _service_account(claims)
 

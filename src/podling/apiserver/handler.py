@@ -126,6 +126,8 @@ class RequestHandler:
     async def _answer(
         self, request: BaseRequest, info: RequestInfo, query: MultiMapping[str], user: User
     ) -> StreamResponse:
+        if user is ANONYMOUS and info.is_resource:  # before anything that strangers send is read
+            raise status.unauthorized()
         attributes = _attributes(info, query)
         if user is ANONYMOUS and not is_public(attributes):
             raise status.unauthorized()

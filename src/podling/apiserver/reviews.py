@@ -28,7 +28,7 @@ from podling.api.authorization.v1 import (
     SubjectRulesReviewStatus,
 )
 from podling.api.fields import EVERYTHING, Requirement, Selector
-from podling.apiserver import decoding, responses
+from podling.apiserver import decoding, offload, responses
 from podling.apiserver.authorization import ANY_USER_PATHS, ANY_USER_RULES, PUBLIC_PATHS, Attributes
 from podling.apiserver.call import Call
 from podling.apiserver.user import ALL_AUTHENTICATED, MASTERS, User, node_name
@@ -45,14 +45,12 @@ async def token_review(call: Call) -> StreamResponse:
     if not review.spec.token:
         raise status.bad_request("token is required for TokenReview in authentication")
     wanted = review.spec.audiences or [call.state.tokens.issuer]
-    answer = TokenReviewStatus(error="invalid bearer token")
-    for audience in wanted:
-        user = call.state.authenticator.by_token(review.spec.token, audience)
-        if user is not None:
-            good_for = [item for item in wanted if item in user.audiences] if user.audiences else wanted
-            answer = TokenReviewStatus(authenticated=True, user=_user_info(user), audiences=good_for)
-            break
-    review.status = answer
+    review.status = TokenReviewStatus(error="invalid bearer token")
+    user = call.state.authenticator.by_token(review.spec.token, wanted)
+    if user is not None:
+        known = frozenset(user.audiences)
+        good_for = [item for item in wanted if item in known] if known else wanted
+        review.status = TokenReviewStatus(authenticated=True, user=_user_info(user), audiences=good_for)
     return await _created(call, codec.encode(review))
 
 
@@ -67,16 +65,16 @@ async def self_subject_review(call: Call) -> StreamResponse:
 async def self_subject_access_review(call: Call) -> StreamResponse:
     kind = "SelfSubjectAccessReview"
     review: SelfSubjectAccessReview = await decoding.read(call, SelfSubjectAccessReview, f"{_AUTHORIZATION}/v1", kind)
-    _check(review)
-    review.status = _decide(call, call.user, review.spec)
+    await _check(call, review)
+    review.status = await _decide(call, call.user, review.spec)
     return await _created(call, codec.encode(review))
 
 
 async def subject_access_review(call: Call) -> StreamResponse:
     kind = "SubjectAccessReview"
     review: SubjectAccessReview = await decoding.read(call, SubjectAccessReview, f"{_AUTHORIZATION}/v1", kind)
-    _check(review)
-    review.status = _decide(call, _subject(review.spec), review.spec)
+    await _check(call, review)
+    review.status = await _decide(call, _subject(review.spec), review.spec)
     return await _created(call, codec.encode(review))
 
 
@@ -86,10 +84,10 @@ async def local_subject_access_review(call: Call) -> StreamResponse:
     if not call.info.namespace:
         raise status.bad_request("namespace is required on this type: ")
     review.metadata.namespace = review.metadata.namespace or call.info.namespace
-    _check(review)
+    await _check(call, review)
     if review.metadata.namespace != call.info.namespace:
         raise status.bad_request(f"spec.resourceAttributes.namespace must match namespace: {call.info.namespace}")
-    review.status = _decide(call, _subject(review.spec), review.spec)
+    review.status = await _decide(call, _subject(review.spec), review.spec)
     return await _created(call, codec.encode(review))
 
 
@@ -122,9 +120,9 @@ def _user_info(user: User) -> UserInfo:
     return UserInfo(username=user.name, uid=user.uid, groups=list(user.groups), extra=dict(user.extra))
 
 
-def _check(review: SelfSubjectAccessReview | SubjectAccessReview | LocalSubjectAccessReview) -> None:
+async def _check(call: Call, review: SelfSubjectAccessReview | SubjectAccessReview | LocalSubjectAccessReview) -> None:
     """Raises ApiError (422)."""
-    if errors := validation.validate_access_review(review):
+    if errors := await offload.run(call.large, validation.validate_access_review, review):
         raise status.invalid(f"{review.kind}.{_AUTHORIZATION}", "", errors)
 
 
@@ -132,13 +130,13 @@ def _subject(spec: SubjectAccessReviewSpec) -> User:
     return User(spec.user, spec.uid, tuple(spec.groups), spec.extra)
 
 
-def _decide(
+async def _decide(
     call: Call, user: User, spec: SelfSubjectAccessReviewSpec | SubjectAccessReviewSpec
 ) -> SubjectAccessReviewStatus:
     resource, path = spec.resource_attributes, spec.non_resource_attributes
     problem = ""
     if resource is not None:
-        selector, problem = _selector(resource.field_selector)
+        selector, problem = await offload.run(call.large, _selector, resource.field_selector)
         attributes = Attributes(
             verb=resource.verb,
             group=resource.group,
