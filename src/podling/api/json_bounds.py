@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-MAX_COLLECTIONS = 100_000
+MAX_COLLECTIONS = 50_000
 """Objects and arrays in a document. A Pod with its defaults has dozens."""
 
 _TEXT_OR_START = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]', re.DOTALL)

@@ -96,9 +96,7 @@ class RequestHandler:
         except ConnectionError:
             raise
         except Exception as error:
-            failure = _failure(request, error)
-            for_people = negotiation.for_people(query, request.headers.get("User-Agent", ""))
-            response = responses.error(failure.status, failure.warnings, for_people=for_people)
+            response = _refused(request, query, error)
         seconds = -1.0 if _is_long_running(info) else loop.time() - started
         self._state.metrics.observe(_metrics_key(info), response.status, seconds)
         return response
@@ -172,6 +170,16 @@ class RequestHandler:
     def _route(self, call: Call, resource: Resource) -> None:
         call.resource = resource
         call.registry = self._state.registries[resource]
+
+
+def _refused(request: BaseRequest, query: Mapping[str, str], error: Exception) -> StreamResponse:
+    """Return the answer to a request that failed.
+
+    A variable of the caller that holds the error would close a circle, for the error knows its caller: megabytes that were
+    refused would stay until the garbage collector comes."""
+    failure = _failure(request, error)
+    for_people = negotiation.for_people(query, request.headers.get("User-Agent", ""))
+    return responses.error(failure.status, failure.warnings, for_people=for_people)
 
 
 def _failure(request: BaseRequest, error: Exception) -> status.ApiError:
