@@ -19,6 +19,7 @@ from tests.support.native import Node, Run
 from tests.support.pods import container, pod
 from tests.support.shortage import Failing, failing_open, fill, no_descriptors, small_disk
 
+from podling.kubelet import log_files, log_rotation
 from podling.kubelet.container_config import TERMINATION_PATH
 from podling.kubelet.log_rotation import LogPolicy, LogRotation
 from podling.kubelet.termination_message import termination_message
@@ -277,6 +278,28 @@ def test_log_rotation_that_cannot_begin_leaves_no_descriptor_open(run: Run) -> N
         with no_descriptors(spare=1), pytest.raises(OSError, match="Too many open files"):
             await rotation.run()
         assert descriptors() == before
+
+    run(test)
+
+
+def test_log_rotation_that_begins_again_hears_of_files_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_rotation, "RESYNC_SECONDS", 1000)
+
+    async def test(node: Node) -> None:
+        one, _, _ = await running(node)
+        path = Path((await node.runtime.container_status(one)).log_path)
+        rotation = LogRotation(node.runtime, LogPolicy())
+        for _ in range(2):
+            task = asyncio.create_task(rotation.run())
+            for _ in range(3):  # the first of them may have been kept at the end before, or as it begins
+                while not log_files.in_use(path, next(reversed(log_files.named(path)), None)):
+                    assert not task.done()
+                    await asyncio.sleep(0.01)
+                full = path.with_name(f"{path.name}.tmp")  # what conmon does when a file is full
+                full.touch()
+                full.rename(path)
+            task.cancel()
+            await asyncio.wait([task])
 
     run(test)
 
