@@ -111,7 +111,7 @@ def test_everybody_who_waits_for_a_slow_pull_hears_how_much_has_arrived(
 
     async def run() -> None:
         async with Proxy(registry.address) as proxy, store(tmp_path, through(proxy, tmp_path)) as images_store:
-            stop_at(proxy, LAYER_BYTES // 2)
+            reached = stop_at(proxy, LAYER_BYTES // 2)
             heard: list[list[int]] = [[], []]
             on = [asyncio.Event(), asyncio.Event()]
 
@@ -125,7 +125,7 @@ def test_everybody_who_waits_for_a_slow_pull_hears_how_much_has_arrived(
 
             pulls = [asyncio.create_task(images_store.pull_image(big, on_progress=listener(n))) for n in range(2)]
             async with asyncio.timeout(30):
-                await asyncio.gather(*(event.wait() for event in on))
+                await asyncio.gather(reached.wait(), *(event.wait() for event in on))
             proxy.gate.set()
             await asyncio.gather(*pulls)
             for numbers in heard:
