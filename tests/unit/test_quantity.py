@@ -87,6 +87,14 @@ def test_an_unknown_suffix_is_refused(text: str) -> None:
         Quantity(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["1" * 5000, "0." + "0" * 5000 + "1", "1e" + "0" * 5000 + "1"], ids=["long", "fine", "far"]
+)
+def test_numbers_longer_than_python_reads_are_refused_in_words(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^quantities have at most 4000 digits$"):
+        Quantity(text)
+
+
 @given(texts)
 def test_the_canonical_form_reads_back_as_the_same_quantity(text: str) -> None:
     quantity = Quantity(text)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+
+from podling.kit.short_cache import short_cache
 
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
@@ -60,7 +61,7 @@ def _split_domain(name: str) -> tuple[str, str]:
     return domain, remainder
 
 
-@lru_cache(maxsize=1024)
+@short_cache(1024)
 def parse(name: str) -> ImageName:
     """Parses what a user writes as an image. Without tag and digest the tag is `latest`.
 

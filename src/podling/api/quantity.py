@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from enum import Enum
 from fractions import Fraction
-from functools import lru_cache, total_ordering
+from functools import total_ordering
+
+from podling.kit.short_cache import short_cache
 
 NANO = 10**9
 _MAX_BINARY = (2**63 - 1) * NANO
@@ -25,6 +27,8 @@ _BINARY_NAMES = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]
 _EXPONENT = re.compile(r"[eE]([-+]?[0-9]+)\Z", re.ASCII)
 # A bigger exponent than this is far beyond every quantity and only costs memory.
 _MAX_EXPONENT = 400
+_MAX_DIGITS = 4000
+"""More are no number that anybody needs; Python refuses to read 4301 of them."""
 
 
 class Format(Enum):
@@ -40,12 +44,14 @@ def _divide_away_from_zero(numerator: int, denominator: int) -> int:
     return quotient if numerator >= 0 else -quotient
 
 
-@lru_cache(maxsize=2048)
+@short_cache(2048)
 def _parse(text: str) -> tuple[int, Format]:
     match = _GRAMMAR.match(text)
     if match is None:
         raise ValueError(_FORMAT_WRONG)
     number, suffix = match.groups()
+    if len(number) > _MAX_DIGITS or len(suffix) > _MAX_DIGITS:
+        raise ValueError(f"quantities have at most {_MAX_DIGITS} digits")
     if suffix in _DECIMAL:
         scale, form = Fraction(10) ** _DECIMAL[suffix], Format.DECIMAL_SI
     elif suffix in _BINARY:

@@ -10,12 +10,12 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 
 import msgspec
 from msgspec import Struct
 
 from podling.api.core.v1 import Secret
+from podling.kit.short_cache import short_cache
 from podling.runtime.protocol import AuthConfig
 
 CONFIG_JSON = "kubernetes.io/dockerconfigjson"
@@ -241,7 +241,7 @@ def _fits(token: _One | None, char: str) -> bool:
     return any(low <= char <= high for low, high in token.ranges) is not token.negated
 
 
-@lru_cache(maxsize=1024)
+@short_cache(1024)
 def _tokens(pattern: str) -> tuple[_One | None, ...] | None:
     """What stands for one character each; None stands for any number of them. None at all: the pattern is none."""
     found: list[_One | None] = []
