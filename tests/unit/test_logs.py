@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podling.kubelet import logs
-from podling.kubelet.logs import LogOptions, read_logs, tail_offset
+from podling.kubelet.logs import FileWatch, LogOptions, read_logs, tail_offset
 from podling.kubelet.server import _options
 
 LINES = [
@@ -189,3 +190,13 @@ def test_timestamps_are_in_utc_with_nine_digits(tmp_path: Path, stamp: str, show
     path = tmp_path / "log"
     path.write_text(f"{stamp} stdout F hello\n")
     assert collect(path, LogOptions(timestamps=True)) == f"{shown} hello\n".encode()
+
+
+def test_a_log_that_is_gone_before_it_is_watched_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    async def run() -> None:
+        before = sorted(os.listdir("/proc/self/fd"))
+        with pytest.raises(FileNotFoundError):
+            FileWatch(tmp_path / "0.log")
+        assert sorted(os.listdir("/proc/self/fd")) == before
+
+    asyncio.run(run())

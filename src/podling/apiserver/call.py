@@ -80,8 +80,11 @@ class Call:
         if self.request.headers.get("Expect", "").lower() == "100-continue" and self.request.transport is not None:
             self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
+            if self.request.content.is_eof():  # as usual, it came with the head
                 body = await self.request.read()
+            else:
+                async with asyncio.timeout(_BODY_SECONDS):
+                    body = await self.request.read()
         except TimeoutError:
             raise status.timeout(
                 "request did not complete within requested timeout - context deadline exceeded"

@@ -58,8 +58,8 @@ class KubeletClient:
     async def get(self, endpoint: Endpoint, path: str, query: Mapping[str, str]) -> AsyncIterator[ClientResponse]:
         """GET of a path, its body to be streamed.
 
-        Raises ApiError (500) where the kubelet is not reached, or sends the request elsewhere: whoever holds a node would
-        have this server fetch what only it can reach (CVE-2018-1002102).
+        Raises ApiError (500) where the kubelet is not reached, or answers with a redirect: an attacker on a node could make
+        this server fetch what only this server can reach (CVE-2018-1002102).
         """
         host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
         url = URL(f"https://{host}:{endpoint.port}").join(URL(path)).with_query(dict(query))

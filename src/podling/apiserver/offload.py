@@ -40,7 +40,7 @@ def _without_collector(work: Callable[[], R]) -> R:
     find: documents and API objects are trees.
     """
     if not gc.isenabled():
-        return work()  # another thread's work goes on; whoever disables it enables it, too
+        return work()  # another thread has disabled it, and enables it again
     gc.disable()
     try:
         return work()

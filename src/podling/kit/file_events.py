@@ -1,8 +1,8 @@
 """Events of files by inotify; where the machine has no instance or watch left, a look at intervals takes their place.
 
 A user has few instances (fs.inotify.max_user_instances), and root in a container without a user namespace takes from the
-same ones as Podling. So a shortage of them is no reason to end: whoever waits for events looks by itself meanwhile, and
-each look tries again to get an instance.
+same ones as Podling. So a shortage of them does not end the process: the caller is told to look at intervals, and each time
+this module tries again to get an instance.
 """
 
 from __future__ import annotations

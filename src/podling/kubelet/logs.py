@@ -45,8 +45,12 @@ class FileWatch:
     def __init__(self, path: Path) -> None:
         self._changed = asyncio.Event()
         self._events = FileEvents(self.wake, self.wake)
-        self.follow(path)
-        self._events.watch(path.parent, flags.CREATE | flags.MOVED_TO)
+        try:
+            self.follow(path)
+            self._events.watch(path.parent, flags.CREATE | flags.MOVED_TO)
+        except OSError:  # it was removed meanwhile
+            self.close()
+            raise
 
     def follow(self, path: Path) -> None:
         """Watches `path` too (the file that took the name of a rotated one)."""

@@ -68,8 +68,8 @@ async def handle_collection(call: Call) -> StreamResponse:
         async with asyncio.TaskGroup() as group:
             time_slice = TimeSlice()
             for entry in page.entries:
-                metadata = call.registry.decode(entry.value).metadata
-                group.create_task(delete(metadata.namespace, metadata.name, options))
+                one = metadata_of(entry.value)
+                group.create_task(delete(one.namespace, one.name, options))
                 if time_slice.over:
                     await time_slice.next()
             if not list_of.label_selector and not list_of.field_selector:

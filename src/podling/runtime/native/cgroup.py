@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 ROOT = Path("/sys/fs/cgroup")
 _AWAITED = 16
 """Killed processes that are waited for at a time, each by a descriptor. A group may hold more of them than we have, and
-several threads kill at a time: whoever stops a container, and whoever heard that its first process ended."""
+two threads kill one container at a time: `stop`, and the last look after its first process has ended."""
 _V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")
 
 

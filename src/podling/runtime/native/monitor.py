@@ -210,7 +210,7 @@ def reopen_log(bundle: Path, log_path: Path, timeout: float = 5.0) -> None:
     while not log_path.exists():
         if time.monotonic() > deadline:
             raise CRIError("ReopenLogFailed", f"conmon did not open {log_path}")
-        time.sleep(0.005)
+        time.sleep(0.005)  # in a thread; conmon does not answer, and there may be no inotify instance for an event
 
 
 def _control(bundle: Path, line: str) -> None:
