@@ -362,9 +362,11 @@ def test_a_device_of_the_machine_that_goes_meanwhile_keeps_no_privileged_contain
 def test_a_cpuset_that_a_killed_agent_left_empty_is_filled(tmp_path: Path) -> None:
     groups = Cgroups.__new__(Cgroups)
     groups.mode, groups._v1, groups._v2, groups._roots = Mode.V1, {"cpuset": tmp_path}, None, [tmp_path]
-    (tmp_path / "pod").mkdir()
+    (tmp_path / "burstable" / "pod").mkdir(parents=True)
     for name in ("cpuset.cpus", "cpuset.mems"):
         (tmp_path / name).write_text("0-1\n")
-        (tmp_path / "pod" / name).write_text("\n")
-    groups.create("/pod")
-    assert (tmp_path / "pod" / "cpuset.cpus").read_text() == "0-1\n"
+        (tmp_path / "burstable" / name).write_text("\n")
+        (tmp_path / "burstable" / "pod" / name).write_text("\n")
+    groups.create("/burstable/pod")
+    for group in ("burstable", "burstable/pod"):
+        assert (tmp_path / group / "cpuset.cpus").read_text().strip() == "0-1"

@@ -99,16 +99,21 @@ class Cgroups:
     def create(self, path: str) -> None:
         """Makes the group and its parents in every hierarchy. Idempotent. Raises OSError."""
         for root in self._roots:
-            parent = root
-            for part in Path(path).parts[1:]:
-                group = parent / part
-                if root == self._v2 and self.mode == Mode.V2:
-                    self._delegate(parent)
-                with contextlib.suppress(FileExistsError):
-                    group.mkdir()
-                if root == self._v1.get("cpuset"):
-                    _copy_cpuset(parent, group)  # also where an agent was killed before it did
-                parent = group
+            if root == self._v2 and self.mode == Mode.V2:
+                self._delegate_down_to(path)
+            _make(root, path)
+            if root == self._v1.get("cpuset"):
+                for name in ("cpuset.cpus", "cpuset.mems"):
+                    _fill_cpuset(root, path, name)
+
+    def _delegate_down_to(self, path: str) -> None:
+        """Make the parents of the group, each with its controllers for the next: also where an agent was killed before."""
+        assert self._v2 is not None
+        parent = self._v2
+        for part in Path(path).parts[1:]:
+            parent.mkdir(exist_ok=True)
+            self._delegate(parent)
+            parent /= part
 
     def _delegate(self, group: Path) -> None:
         enabled = (group / "cgroup.subtree_control").read_text().split()
@@ -138,20 +143,25 @@ class Cgroups:
         """
         deadline = time.monotonic() + timeout
         for root in self._roots:
-            top = _below(root, path)
-            for group in reversed(list(_subtree(top))):
-                while True:
-                    try:
-                        group.rmdir()
-                        break
-                    except FileNotFoundError:
-                        break
-                    except OSError as error:
-                        if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                            raise
-                        # Either a process is left, or the last one is dead and its parent has not reaped it yet.
-                        self.kill(path, timeout=max(0.0, deadline - time.monotonic()))
-                        time.sleep(0.002)
+            self._remove(str(_below(root, path)), path, deadline)
+
+    def _remove(self, group: str, top: str, deadline: float) -> None:
+        while True:
+            try:
+                os.rmdir(group)
+                return
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise
+            if below := _children(group):
+                for child in below:
+                    self._remove(child, top, deadline)
+            else:
+                # Either a process is left, or the last one is dead and its parent has not reaped it yet.
+                self.kill(top, timeout=max(0.0, deadline - time.monotonic()))
+                time.sleep(0.002)
 
     # processes
 
@@ -161,9 +171,10 @@ class Cgroups:
         for root in (self._v1.get("freezer"), self._v1.get("pids"), self._v1.get("memory"), self._v2):
             if root is None:
                 continue
-            for group in _subtree(_below(root, path)):
+            for group in _subtree(str(_below(root, path))):
                 try:
-                    found.update(dict.fromkeys(map(int, (group / "cgroup.procs").read_text().split())))
+                    with open(f"{group}/cgroup.procs") as file:
+                        found.update(dict.fromkeys(map(int, file.read().split())))
                 except OSError as error:
                     # A group that goes meanwhile has no processes. One that cannot be read for now may have many.
                     if shortage.passes(error):
@@ -376,15 +387,38 @@ def _flags(mountpoint: Path) -> int:
     return flags
 
 
-def _subtree(group: Path) -> Iterator[Path]:
+def _make(root: Path, path: str) -> None:
+    """Make a group in one hierarchy, and its parents where they are missing: mostly they are there. Raises OSError."""
+    group = _below(root, path)
+    try:
+        os.mkdir(group)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        parent = path.rpartition("/")[0]
+        if not parent:
+            raise
+        _make(root, parent)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(group)
+
+
+def _subtree(group: str) -> Iterator[str]:
     """The group and those below it, parents first."""
     try:
-        entries = [entry.path for entry in os.scandir(group) if entry.is_dir(follow_symlinks=False)]
+        below = _children(group)
     except (FileNotFoundError, NotADirectoryError):
         return
     yield group
-    for entry in entries:
-        yield from _subtree(Path(entry))
+    for child in below:
+        yield from _subtree(child)
+
+
+def _children(group: str) -> list[str]:
+    """Return the paths of the groups right below. Raises OSError."""
+    if os.stat(group).st_nlink == 2:  # kernfs counts one link for each directory below: none is asked for mostly
+        return []
+    return [entry.path for entry in os.scandir(group) if entry.is_dir(follow_symlinks=False)]
 
 
 def _table(path: Path) -> dict[str, int]:
@@ -392,8 +426,14 @@ def _table(path: Path) -> dict[str, int]:
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
 
 
-def _copy_cpuset(parent: Path, group: Path) -> None:
-    """A new v1 cpuset is empty and takes no process until it has CPUs and memory nodes."""
-    for name in ("cpuset.cpus", "cpuset.mems"):
-        if not (group / name).read_text().strip():
-            (group / name).write_text((parent / name).read_text())
+def _fill_cpuset(root: Path, path: str, name: str) -> str:
+    """Return what a v1 cpuset allows. A new one is empty, and takes no process until it has what its parent has.
+
+    The parent may be empty, too, where an agent was killed before it wrote it.
+    """
+    file = _below(root, path) / name
+    value = file.read_text().strip()
+    if not value and path:
+        value = _fill_cpuset(root, path.rpartition("/")[0], name)
+        file.write_text(value)
+    return value
