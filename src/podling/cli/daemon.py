@@ -19,7 +19,7 @@ from podling.cli import notify, process
 from podling.cli import settings as cluster_settings
 from podling.cli.errors import CommandError, one_line
 from podling.cli.settings import Settings
-from podling.kit import descriptors, oom_score
+from podling.kit import descriptors, error_group, oom_score
 
 log = logging.getLogger("podling")
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, name: str, main: Main) -> int:
         with process.registered(settings, name), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_supervise(settings, name, main))
     except BaseException as error:
-        reason = _root(error)
+        reason = error_group.first(error)
         if not isinstance(reason, CommandError):
             log.error("%s failed", name, exc_info=error)
         raise CommandError(one_line(reason)) from error
@@ -82,12 +82,6 @@ async def _announce(name: str, ready: asyncio.Event) -> None:
     # Modules and long-lived objects: the collector need not look at them again.
     gc.collect()
     gc.freeze()
-
-
-def _root(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 class _Handler(logging.StreamHandler[TextIO]):

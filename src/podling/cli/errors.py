@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from podling.kit import file_error
+from podling.kit import error_group, file_error
 
 
 class CommandError(Exception):
@@ -15,8 +15,7 @@ class CommandError(Exception):
 
 def one_line(error: BaseException) -> str:
     """Return the line that tells an error, of whatever kind, to the user of a command."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = error_group.first(error)
     text = " ".join(file_error.reason(error).split())
     if isinstance(error, OSError | ValueError | TimeoutError) or type(error).__module__.startswith("podling."):
         return text

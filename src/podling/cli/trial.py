@@ -22,6 +22,7 @@ from pathlib import Path
 import uvloop
 
 from podling.cli.errors import one_line
+from podling.kit import error_group
 from podling.network import netns
 from podling.network.bridge import Bridge, BridgeConfig
 from podling.network.errors import NetworkError
@@ -65,10 +66,8 @@ def run(directory: Path, oci_runtime: str) -> str:
     except TimeoutError:
         raise TrialFailed(f"it did not run and end within {_SECONDS:.0f} s") from None
     except Exception as error:
-        while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]
         failed = TrialFailed(one_line(error))
-        failed.in_network = isinstance(error, NetworkError)
+        failed.in_network = isinstance(error_group.first(error), NetworkError)
         raise failed from error
 
 

@@ -12,7 +12,7 @@ from podling.api.core.v1 import Pod
 from podling.client.backoff import Backoff
 from podling.client.client import EventType
 from podling.client.informer import Informer
-from podling.kit import file_error
+from podling.kit import error_group, file_error
 from podling.kubelet import cgroups
 from podling.kubelet.admission import FEATURE_UNSUPPORTED, admit, ignored
 from podling.kubelet.container_config import GRACE_ANNOTATION
@@ -124,7 +124,8 @@ class PodWorkers:
                 break
             except Exception as error:
                 log.exception("the worker of pod %s/%s failed", worker.pod.metadata.namespace, worker.pod.metadata.name)
-                self._context.recorder.event(worker.pod, "Warning", "FailedSync", f"error syncing pod: {_cause(error)}")
+                cause = file_error.reason(error_group.first(error))
+                self._context.recorder.event(worker.pod, "Warning", "FailedSync", f"error syncing pod: {cause}")
                 await asyncio.sleep(backoff.next())
                 worker = self._workers[uid] = worker.again()
         del self._workers[uid]
@@ -188,10 +189,3 @@ class PodWorkers:
                     "pod %s cannot be removed yet: %s", uid, "; ".join(map(file_error.reason, errors.exceptions))
                 )
             await asyncio.sleep(backoff.next())
-
-
-def _cause(error: BaseException) -> str:
-    """The first error of a group in words."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return file_error.reason(error)
