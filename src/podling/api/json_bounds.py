@@ -15,7 +15,7 @@ _TEXT_OR_START = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]', re.DOTALL)
 
 def check(document: bytes) -> None:
     """Raise ValueError for a document with more collections than MAX_COLLECTIONS."""
-    if collections_at_most(document) <= MAX_COLLECTIONS:
+    if len(document) <= MAX_COLLECTIONS or collections_at_most(document) <= MAX_COLLECTIONS:
         return
     found = 0
     for match in _TEXT_OR_START.finditer(document):

@@ -28,10 +28,11 @@ def encoded(text: str) -> bytes:
 
 def repaired(data: bytes) -> bytes:
     """Return the text with replacement characters; the same bytes where there is nothing to replace."""
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        data = data.decode(errors=_HANDLER).encode()
-    if _SURROGATE.search(data):
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            data = data.decode(errors=_HANDLER).encode()
+    if b"\\u" in data and _SURROGATE.search(data):
         data = _ESCAPE.sub(lambda found: b"\\ufffd" if found["half"] else found[0], data)
     return data

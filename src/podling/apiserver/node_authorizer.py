@@ -15,17 +15,17 @@ _LEASE_NAMESPACE = "kube-node-lease"
 _LEASE_VERBS = ("get", "create", "update", "patch", "delete")
 
 _RULES = (
+    rule("create update patch", "", "events"),
+    rule("create update patch", "events.k8s.io", "events"),
     rule("create", "authentication.k8s.io", "tokenreviews"),
     rule("create", "authorization.k8s.io", "subjectaccessreviews localsubjectaccessreviews"),
     rule("get list watch", "", "services"),
     rule("get", "", "endpoints"),
-    rule("create update patch", "", "events"),
-    rule("create update patch", "events.k8s.io", "events"),
     rule("create get list watch", "certificates.k8s.io", "certificatesigningrequests"),
     rule("get list watch", "node.k8s.io", "runtimeclasses"),
     rule("get list watch", "storage.k8s.io", "csidrivers"),
 )
-"""What every kubelet may do with resources that are not told apart object by object."""
+"""What every kubelet may do with resources that are not told apart object by object; what it does most comes first."""
 
 ALLOWED = Decision(True)
 _REFUSED = Decision(False)

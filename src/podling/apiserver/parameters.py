@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
-from multidict import MultiDict
+from multidict import MultiDict, MultiDictProxy
 
 from podling.api import go, status
+from podling.kit.short_cache import short_cache
 
 
-def parse(query: str) -> MultiDict[str]:
+@short_cache(256)
+def parse(query: str) -> MultiDictProxy[str]:
     """Return the parameters of a query that is still percent-encoded."""
-    return MultiDict(parse_qsl(query, keep_blank_values=True, errors="surrogateescape")) if query else MultiDict()
+    pairs = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
+    return MultiDictProxy(MultiDict(pairs))
 
 
 def flag(query: Mapping[str, str], name: str) -> bool:

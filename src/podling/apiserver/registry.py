@@ -377,6 +377,8 @@ def _nothing() -> None:
 
 def _check_unset(version: str) -> None:
     """Refuse the version of a stored object. What could not be one means nothing, as upstream. Raises ApiError (500)."""
+    if not version:
+        return
     with contextlib.suppress(ValueError):
         if go.parse_uint(version):
             raise status.unexpected("resourceVersion should not be set on objects to be created")

@@ -117,6 +117,8 @@ def text(value: str, *, code: int = 200) -> Response:
 
 def warn(headers: CIMultiDict[str], warnings: Sequence[str]) -> None:
     """Each warning once; of too many, the first, shortened, as upstream: clients limit what headers they read."""
+    if not warnings:
+        return
     texts = list(dict.fromkeys(warnings))
     if sum(map(len, texts)) > _WARNINGS_SIZE:
         texts = [text[:_WARNING_SIZE] for text in texts]

@@ -32,6 +32,9 @@ STOP_SECONDS = 10.0
 _OOM_SCORE_ADJ = {"server": -997, "agent": -999}
 """As upstream's: of a static Pod of the control plane, and of the kubelet."""
 
+_YOUNG = 5000
+"""New objects from which the collector looks at them. Nearly all are gone by then without it: they are part of no cycle."""
+
 Main = Callable[[Settings, asyncio.Event, asyncio.Event], Awaitable[None]]
 """(settings, stop, ready): works until `stop` is set, and sets `ready` once."""
 
@@ -82,6 +85,7 @@ async def _announce(name: str, ready: asyncio.Event) -> None:
     # Modules and long-lived objects: the collector need not look at them again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
 
 
 class _Handler(logging.StreamHandler[TextIO]):

@@ -160,6 +160,8 @@ def standard_finalizer(finalizer: str, path: Path, errors: list[FieldError]) -> 
 
 def field_manager(manager: str, path: Path, errors: list[FieldError]) -> None:
     """The fieldManager of a request or of a managedFields entry."""
+    if manager.isascii() and manager.isprintable() and len(manager) <= _MAX_MANAGER_BYTES:
+        return
     if len(utf8.encoded(manager)) > _MAX_MANAGER_BYTES:
         errors.append(field.too_long(path, _MAX_MANAGER_BYTES))
     for i, character in enumerate(manager):
@@ -207,12 +209,18 @@ def object_meta(
             dns1123_label(meta.namespace, at.child("namespace"), errors)
     elif meta.namespace:
         errors.append(field.forbidden(at.child("namespace"), "not allowed on this type"))
-    nonnegative(meta.generation, at.child("generation"), errors)
-    labels(meta.labels, at.child("labels"), errors)
-    annotation_map(meta.annotations, at.child("annotations"), errors)
-    _owner_references(meta.owner_references, at.child("ownerReferences"), errors)
-    _finalizers(meta.finalizers, at.child("finalizers"), errors)
-    _managed_fields(meta.managed_fields, at.child("managedFields"), errors)
+    if meta.generation:
+        nonnegative(meta.generation, at.child("generation"), errors)
+    if meta.labels:
+        labels(meta.labels, at.child("labels"), errors)
+    if meta.annotations:
+        annotation_map(meta.annotations, at.child("annotations"), errors)
+    if meta.owner_references:
+        _owner_references(meta.owner_references, at.child("ownerReferences"), errors)
+    if meta.finalizers:
+        _finalizers(meta.finalizers, at.child("finalizers"), errors)
+    if meta.managed_fields:
+        _managed_fields(meta.managed_fields, at.child("managedFields"), errors)
     for i, finalizer in enumerate(meta.finalizers):
         standard_finalizer(finalizer, at.child("finalizers").index(i), errors)
 
