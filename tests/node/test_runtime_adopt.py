@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import select
@@ -34,7 +35,10 @@ WAIT = "while [ ! -e /tmp/go ]; do sleep 0.01; done;"
 
 
 async def end_of(pid: int) -> None:
-    pidfd = os.pidfd_open(pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
     try:
         await readable(pidfd)
     finally:
@@ -103,9 +107,10 @@ def test_a_container_that_ended_before_its_start_was_recorded_has_its_code(
         def write_until_it_runs(records: Records, record: ContainerRecord) -> None:
             if record.phase != ContainerPhase.RUNNING:
                 return write(records, record)
-            conmon = os.pidfd_open(record.conmon.pid)
-            select.select([conmon], [], [], 30)
-            os.close(conmon)
+            with contextlib.suppress(ProcessLookupError):  # it may have ended already
+                conmon = os.pidfd_open(record.conmon.pid)
+                select.select([conmon], [], [], 30)
+                os.close(conmon)
             raise Killed
 
         with monkeypatch.context() as patch:
