@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from podling.runtime.native import cgroup
 from podling.runtime.native.cgroup import Cgroups
 
 
@@ -63,3 +65,32 @@ def test_removal_kills_and_takes_the_groups_below_along(group: str) -> None:
         assert process.wait() == -9
     assert not any(directory.exists() for directory in _directories(f"{group}/pod"))
     groups.remove(f"{group}/pod")
+
+
+def test_a_group_that_another_removes_meanwhile_is_gone_all_the_same(
+    group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the OCI runtime does, between the attempt that finds it in use and the look for the groups below."""
+    groups, listed = Cgroups(), cgroup._children
+    groups.create(f"{group}/pod/container")
+
+    def removed_first(name: str) -> list[str]:
+        if name.endswith(("/container", "/pod")):
+            for directory in (f"{name}/container", name):
+                if os.path.exists(directory):
+                    os.rmdir(directory)
+        return listed(name)
+
+    monkeypatch.setattr(cgroup, "_children", removed_first)
+    groups.remove(f"{group}/pod")
+    assert not any(directory.exists() for directory in _directories(f"{group}/pod"))
+
+
+def test_several_threads_remove_one_group(group: str) -> None:
+    groups = Cgroups()
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(20):
+            groups.create(f"{group}/pod/one/two")
+            for removal in [threads.submit(groups.remove, f"{group}/pod") for _ in range(4)]:
+                removal.result()
+            assert not any(directory.exists() for directory in _directories(f"{group}/pod"))

@@ -15,7 +15,7 @@ from podling.api import go, status
 from podling.kit.short_cache import short_cache
 
 
-@short_cache(256)
+@short_cache(64)  # strangers may send queries, too: a short one of blank parameters takes some 80 KB
 def parse(query: str) -> MultiDictProxy[str]:
     """Return the parameters of a query that is still percent-encoded."""
     pairs = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")

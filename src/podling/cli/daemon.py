@@ -33,7 +33,7 @@ _OOM_SCORE_ADJ = {"server": -997, "agent": -999}
 """As upstream's: of a static Pod of the control plane, and of the kubelet."""
 
 _YOUNG = 5000
-"""New objects from which the collector looks at them. Nearly all are gone by then without it: they are part of no cycle."""
+"""The garbage collector runs after so many new objects, not after Python's 700: nearly all are freed without it."""
 
 Main = Callable[[Settings, asyncio.Event, asyncio.Event], Awaitable[None]]
 """(settings, stop, ready): works until `stop` is set, and sets `ready` once."""

@@ -1,10 +1,10 @@
-"""What a group of errors tells: a TaskGroup raises one, where its tasks failed one after the other."""
+"""The cause in an exception group, which TaskGroup raises also for a single error."""
 
 from __future__ import annotations
 
 
 def first(error: BaseException) -> BaseException:
-    """Return the error that a group holds first, in however many groups; the error itself if it is no group."""
+    """Return the first error of a group, or of the groups nested in it. Return any other error itself."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

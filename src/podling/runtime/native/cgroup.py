@@ -146,6 +146,8 @@ class Cgroups:
             self._remove(str(_below(root, path)), path, deadline)
 
     def _remove(self, group: str, top: str, deadline: float) -> None:
+        """Remove a group: first those below it, then what runs in it, in turn, since either may come back meanwhile."""
+        kill = False
         while True:
             try:
                 os.rmdir(group)
@@ -155,13 +157,15 @@ class Cgroups:
             except OSError as error:
                 if error.errno != errno.EBUSY or time.monotonic() > deadline:
                     raise
-            if below := _children(group):
-                for child in below:
-                    self._remove(child, top, deadline)
-            else:
-                # Either a process is left, or the last one is dead and its parent has not reaped it yet.
+            if kill:
+                # Either a process is left, or the last one is dead and its parent has not reaped it yet. No event tells.
                 self.kill(top, timeout=max(0.0, deadline - time.monotonic()))
                 time.sleep(0.002)
+            else:
+                with contextlib.suppress(FileNotFoundError):  # another thread, or the OCI runtime, removes it too
+                    for child in _children(group):
+                        self._remove(child, top, deadline)
+            kill = not kill
 
     # processes
 
@@ -388,7 +392,7 @@ def _flags(mountpoint: Path) -> int:
 
 
 def _make(root: Path, path: str) -> None:
-    """Make a group in one hierarchy, and its parents where they are missing: mostly they are there. Raises OSError."""
+    """Make a group in one hierarchy, and its parents if they are missing, which is rare. Raises OSError."""
     group = _below(root, path)
     try:
         os.mkdir(group)
@@ -416,7 +420,7 @@ def _subtree(group: str) -> Iterator[str]:
 
 def _children(group: str) -> list[str]:
     """Return the paths of the groups right below. Raises OSError."""
-    if os.stat(group).st_nlink == 2:  # kernfs counts one link for each directory below: none is asked for mostly
+    if os.stat(group).st_nlink == 2:  # kernfs counts a link for each directory below, so that most need no listing
         return []
     return [entry.path for entry in os.scandir(group) if entry.is_dir(follow_symlinks=False)]
 
