@@ -229,10 +229,13 @@ def test_patch_in_three_ways(cluster: Cluster, namespace: str) -> None:
     def patch(kind: str, change: Any) -> str:
         return cluster.kubectl("patch", "pod", "p", f"--type={kind}", "-p", json.dumps(change))
 
-    change: Any = {"spec": {"containers": [{"name": "b", "image": "busybox:1.36"}]}}
+    # kubectl compares the whole object before and after: nobody else may write, so the Pod is Ready first.
+    cluster.wait("pod/p", "condition=Ready")
+    change: Any = {"spec": {"containers": [{"name": "b", "image": "busybox"}]}}
+    assert patch("strategic", change) == "pod/p patched (no change)\n"
+    change = {"spec": {"containers": [{"name": "b", "image": "busybox:1.36"}]}}
     assert patch("strategic", change) == "pod/p patched\n"
     assert [c["image"] for c in cluster.get("pod", "p")["spec"]["containers"]] == ["busybox", "busybox:1.36"]
-    assert patch("strategic", change) == "pod/p patched (no change)\n"
     assert patch("merge", {"metadata": {"labels": {"x": None, "z": "3"}}}) == "pod/p patched\n"
     assert cluster.get("pod", "p")["metadata"]["labels"] == {"y": "2", "z": "3"}
     steps = [
