@@ -236,6 +236,9 @@ def test_patch_in_three_ways(cluster: Cluster, namespace: str) -> None:
     change = {"spec": {"containers": [{"name": "b", "image": "busybox:1.36"}]}}
     assert patch("strategic", change) == "pod/p patched\n"
     assert [c["image"] for c in cluster.get("pod", "p")["spec"]["containers"]] == ["busybox", "busybox:1.36"]
+    cluster.wait("pod/p", 'jsonpath={.status.containerStatuses[?(@.name=="b")].restartCount}=1')
+    cluster.wait("pod/p", "condition=Ready")
+    assert patch("strategic", change) == "pod/p patched (no change)\n"
     assert patch("merge", {"metadata": {"labels": {"x": None, "z": "3"}}}) == "pod/p patched\n"
     assert cluster.get("pod", "p")["metadata"]["labels"] == {"y": "2", "z": "3"}
     steps = [

@@ -15,7 +15,7 @@ _TEXT_OR_START = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]', re.DOTALL)
 
 def check(document: bytes) -> None:
     """Raise ValueError for a document with more collections than MAX_COLLECTIONS."""
-    if len(document) <= MAX_COLLECTIONS or collections_at_most(document) <= MAX_COLLECTIONS:
+    if not may_exceed(document, MAX_COLLECTIONS):
         return
     found = 0
     for match in _TEXT_OR_START.finditer(document):
@@ -24,6 +24,6 @@ def check(document: bytes) -> None:
             raise ValueError(f"json: document has more than {MAX_COLLECTIONS} objects and arrays")
 
 
-def collections_at_most(document: bytes) -> int:
-    """Return how many objects and arrays a document may have, at little cost: brackets within texts are counted, too."""
-    return document.count(b"{") + document.count(b"[")
+def may_exceed(document: bytes, limit: int) -> bool:
+    """Return whether a document may have more objects and arrays, at little cost: brackets within texts are counted, too."""
+    return len(document) > limit and document.count(b"{") + document.count(b"[") > limit

@@ -23,8 +23,7 @@ _MANY = 1000
 
 def is_large(document: bytes) -> bool:
     """Return whether to work on the object in this JSON document in a thread."""
-    size = len(document)
-    return size > LARGE or (size > _MANY and json_bounds.collections_at_most(document) > _MANY)
+    return len(document) > LARGE or json_bounds.may_exceed(document, _MANY)
 
 
 async def run(large: bool, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -158,7 +158,8 @@ class Cgroups:
                 if error.errno != errno.EBUSY or time.monotonic() > deadline:
                     raise
             if kill:
-                # Either a process is left, or the last one is dead and its parent has not reaped it yet. No event tells.
+                # Either a process is left, or the last one is dead and its parent has not reaped it yet. Control groups of
+                # version 1 have no event for that; those of version 2 are treated alike.
                 self.kill(top, timeout=max(0.0, deadline - time.monotonic()))
                 time.sleep(0.002)
             else:
